@@ -1,0 +1,29 @@
+// backup: saves the sources of targets as new snapshots
+import { command } from '../lib/cli.ts'
+
+export default command(
+  {
+    summary: 'save the sources of targets as new snapshots',
+    operands: '[target ...]',
+    options: {
+      'files-from': { value: 'FILE', help: "save the paths in this file ('-': stdin), one a line, in place of the target's own" },
+      null: { short: '0', help: 'the names in that file end in NUL' },
+      tag: { value: 'TAG', many: true, help: 'a further tag for the snapshots' },
+    },
+    columns: { summary: ['target', 'snapshot', 'files', 'bytes', 'added', 'seconds'] },
+    changes: true,
+    locks: true,
+    opens: true,
+  },
+  async function* ({ options, operands, context }) {
+    const { several } = await import('../lib/several.ts')
+    const { run } = await import('../lib/lifecycle.ts')
+    const { readNames } = await import('../lib/source/names.ts')
+    const { Failure } = await import('../lib/failure.ts')
+    if (options['files-from'] !== undefined && operands.length !== 1)
+      throw new Failure('misuse', '--files-from needs exactly one target')
+    if (options.null && options['files-from'] === undefined) throw new Failure('misuse', 'option -0 needs --files-from')
+    const names = options['files-from'] === undefined ? undefined : await readNames(options['files-from'], options.null)
+    return yield* several(operands, context, (target) => run('backup', target, { tags: options.tag, ...(names && { names }) }, context))
+  },
+)

@@ -1,0 +1,293 @@
+// The shapes on which the rooms agree: rows, contexts, targets, verbs and engines. Types only.
+// Times are RFC 3339 in UTC, sizes bytes, durations seconds.
+import type { Class } from './failure.ts'
+
+export type EngineName = 'restic'
+
+export type TargetRow = { kind: 'target'; target: string; engine: EngineName; store: string; groups: readonly string[] }
+export type Snapshot = {
+  kind: 'snapshot'
+  target: string
+  id: string
+  time: string
+  host: string
+  paths: readonly string[]
+  tags: readonly string[]
+  /** The stream whose output it holds; absent for a snapshot of paths. */
+  stream?: string
+  size?: number
+  files?: number
+  held?: boolean
+  suspect?: string
+  /** Ids that it had before it was rewritten (tagged) or copied. */
+  original?: string
+}
+export type Entry = {
+  kind: 'entry'
+  path: string
+  type: 'file' | 'dir' | 'symlink' | 'dev' | 'chardev' | 'fifo' | 'socket' | 'irregular'
+  size: number
+  /** st_mode's twelve permission bits, octal with four digits. */
+  mode: string
+  uid: number
+  gid: number
+  mtime: string
+}
+export type Match = { kind: 'match'; target: string; snapshot: string; time: string; path: string; type: string; size: number; mtime: string }
+export type Change = { kind: 'change'; change: '+' | '-' | 'M' | 'T' | 'U' | '?'; path: string; before?: number; after?: number }
+export type Growth = { kind: 'growth'; growth: number; written: number; files: number; path: string }
+export type Compared = {
+  kind: 'compared'
+  target: string
+  old: string
+  newer: string
+  added: number
+  removed: number
+  changed: number
+  addedBytes: number
+  removedBytes: number
+}
+export type Summary = {
+  kind: 'summary'
+  target: string
+  snapshot: string
+  stream?: string
+  files: number
+  bytes: number
+  added: number
+  seconds: number
+  new?: number
+  changed?: number
+  unreadable?: number
+  dryRun?: true
+}
+export type Restored = { kind: 'restored'; target: string; snapshot: string; to: string; files: number; bytes: number; verified: boolean; dryRun?: true }
+export type PlanLine = {
+  kind: 'plan'
+  target: string
+  action: 'keep' | 'delete' | 'later'
+  id: string
+  time: string
+  group: string
+  reasons: readonly string[]
+}
+export type Pruned = { kind: 'pruned'; target: string; deleted: number; kept: number; later: number; digest: string; dryRun?: true }
+export type SimulatedDay = { kind: 'day'; date: string; snapshots: number; deleted: number; oldest: string; times: readonly string[] }
+export type Checked = {
+  kind: 'checked'
+  target: string
+  structure: 'ok'
+  read: 'none' | 'all' | 'slices'
+  slices?: number
+  verified?: number
+  oldestVerified?: string | null
+}
+export type Drilled = {
+  kind: 'drilled'
+  target: string
+  snapshot: string
+  files: number
+  bytes: number
+  /** Files compared byte for byte with the source, which was unchanged since the snapshot. */
+  source: number
+  /** Files whose restored content was verified against the repository's hashes only. */
+  hashes: number
+  seconds: number
+}
+export type Sizes = {
+  kind: 'sizes'
+  target: string
+  time: string
+  snapshots: number
+  restore: number
+  files: number
+  raw: number
+  dedup: number | null
+  compression: number | null
+  perDay: number | null
+  free: number | null
+  fullIn: number | null
+}
+export type Mounted = { kind: 'mounted'; target: string; at: string }
+export type Copied = { kind: 'copied'; target: string; to: string; copied: number; present: number; dryRun?: true }
+export type StoreRow = { kind: 'store'; target: string; id: string; store: string; created: boolean; adopted?: number; dryRun?: true }
+export type LockRow = {
+  kind: 'lock'
+  target: string
+  of: 'kedge' | 'restic'
+  id: string
+  host: string
+  pid: number
+  time: string
+  age: number
+  alive: 'yes' | 'no' | 'unknown'
+  exclusive: boolean
+  action: 'kept' | 'removed' | 'would remove'
+}
+export type Marked = {
+  kind: 'marked'
+  target: string
+  action: 'held' | 'released' | 'forgotten' | 'accepted' | 'suspect'
+  id: string
+  /** The id that it had before: restic gives a new one with each change of tags. */
+  original?: string
+  /** Why it is suspect. */
+  reason?: string
+  dryRun?: true
+}
+export type Progress = { done: number; total?: number; files?: number; totalFiles?: number; eta?: number; what?: string }
+export type RunState = 'running' | 'success' | 'warning' | 'failed' | 'skipped' | 'cancelled' | 'crashed'
+export type RunRow = {
+  kind: 'run'
+  target: string
+  run: string
+  verb: string
+  state: RunState
+  status: number
+  start: string
+  seconds: number
+  class?: Class | 'bug'
+  message?: string
+  hint?: string
+  warnings?: readonly string[]
+  /** Guards overridden with --force=GUARD. */
+  forced?: readonly string[]
+  /** What the verb reported of itself: its summary rows. */
+  results?: readonly Row[]
+}
+export type StatusRow = {
+  kind: 'status'
+  target: string
+  verb: string
+  state: 'ok' | 'stale' | 'failed' | 'never' | 'running' | 'crashed'
+  good: string | null
+  failed: string | null
+  due: string | null
+  age: number | null
+  message?: string
+}
+export type Finding = { kind: 'finding'; target: string; check: string; level: 'ok' | 'warning' | 'blocked'; text: string; remedy?: string }
+export type Setting = { kind: 'setting'; target: string; key: string; value: string; from: string }
+export type FileRow = { kind: 'file'; target: string; path: string; action: 'written' | 'moved' | 'removed' | 'unchanged' | 'would write' | 'would move' | 'would remove' }
+export type Text = { kind: 'text'; text: string }
+/** A line that plain sh runs, printed by --explain. */
+export type CommandLine = { kind: 'command'; command: string }
+export type Row =
+  | TargetRow
+  | Snapshot
+  | Entry
+  | Match
+  | Change
+  | Growth
+  | Compared
+  | Summary
+  | Restored
+  | PlanLine
+  | Pruned
+  | SimulatedDay
+  | Checked
+  | Drilled
+  | Sizes
+  | Mounted
+  | Copied
+  | StoreRow
+  | LockRow
+  | Marked
+  | RunRow
+  | StatusRow
+  | Finding
+  | Setting
+  | FileRow
+  | Text
+  | CommandLine
+export type Kind = Row['kind']
+/** Columns for tables and pipes, by kind of row; the first is what -q prints. Kinds left out are printed with --json only. */
+export type Columns = { readonly [K in Kind]?: readonly Exclude<keyof Extract<Row, { kind: K }>, 'kind'>[] }
+
+export type Origin = { readonly file: string; readonly line: number }
+export type Provider = 'gpg' | 'command' | 'credential' | 'file' | 'none'
+export type Target = {
+  readonly name: string
+  readonly engine: EngineName
+  /** Its folder. */
+  readonly dir: string
+  /** Plain settings, defaults.env included; secrets are not in it. */
+  readonly env: Readonly<Record<string, string>>
+  readonly origin: Readonly<Record<string, Origin>>
+  /** Absolute paths to save. */
+  readonly paths: readonly string[]
+  /** Files with patterns of what to leave out: the house's, then the target's own. */
+  readonly excludes: readonly string[]
+  readonly streams: readonly { readonly name: string; readonly file: string }[]
+  readonly secret: Provider
+}
+
+export type Context = {
+  readonly signal: AbortSignal
+  /** A line of talk to stderr, and to the run's log. */
+  readonly log: (message: string) => void
+  /** Detail, printed with --verbose, and always kept in the run's log. */
+  readonly detail: (message: string) => void
+  readonly progress: (progress: Progress) => void
+  readonly mode: 'act' | 'dry-run' | 'explain'
+  /** Guards that the caller overrides by name. */
+  readonly forced: ReadonlySet<string>
+  /** Seconds to wait for a lock. */
+  readonly wait: number
+  /** Ask on the terminal; undefined where nobody is there. */
+  readonly ask: ((question: string, options?: { hidden?: boolean }) => Promise<string>) | undefined
+  /** Descriptor that gives the passphrase of secret.env.gpg. */
+  readonly passphraseFd: number | undefined
+  /** Says an error as the command line does, and gives its status: for work that goes on with the next target. */
+  readonly report: (error: unknown, prefix?: string) => number
+  /** The descriptor for raw bytes that a child writes: stdout. */
+  readonly output: number
+}
+export type RunContext = Context & {
+  readonly run: string
+  /** The target's secrets, opened once. */
+  readonly secrets: Readonly<Record<string, string>>
+  /** Process groups that a crashed run of this target left; what they locked is dead. */
+  readonly dead: readonly number[]
+  /** Something was not as it should be. With a class the run ends in part (3), without one it is a notice (0). */
+  readonly warn: (message: string, kind?: Class) => void
+  /** A process group that belongs to the run: noted in its lock, so that a living child keeps the lock alive. */
+  readonly group: (pgid: number) => void
+}
+
+type Shape<O, R extends Row> = { options: O; row: R }
+export type Sample = { count?: number; bytes?: number }
+export type Verbs = {
+  identity: Shape<Record<never, never>, StoreRow>
+  init: Shape<{ adopt?: boolean; filter?: SnapshotFilter; like?: Target }, StoreRow>
+  backup: Shape<{ names?: readonly string[]; tags?: readonly string[] }, Summary>
+  list: Shape<{ latest?: number; stream?: string; all?: boolean }, Snapshot>
+  files: Shape<{ snapshot: string; path?: string; here: boolean }, Entry>
+  cat: Shape<{ snapshot: string; path: string }, never>
+  find: Shape<{ patterns: readonly string[]; ignoreCase: boolean; snapshot?: string }, Match>
+  restore: Shape<
+    { what: readonly { snapshot: string; path?: string }[]; to?: string; include: readonly string[]; exclude: readonly string[]; verify: boolean; delete: boolean },
+    Restored
+  >
+  drill: Shape<Sample & { snapshot?: string }, Drilled>
+  prune: Shape<{ apply?: string; maxDelete?: number; simulate?: number }, PlanLine | Pruned | SimulatedDay>
+  forget: Shape<{ ids: readonly string[] }, Marked>
+  hold: Shape<{ ids: readonly string[]; release: boolean }, Marked>
+  check: Shape<{ readData?: boolean; within?: number }, Checked>
+  diff: Shape<{ old?: string; newer?: string; live?: boolean; top?: number }, Change | Compared | Growth>
+  stats: Shape<Record<never, never>, Sizes>
+  mount: Shape<{ at: string }, Mounted>
+  copy: Shape<{ to: Target; toSecrets: Readonly<Record<string, string>> }, Copied>
+  unlock: Shape<{ force: boolean }, LockRow>
+}
+export type SnapshotFilter = { host?: string; paths?: readonly string[]; tags?: readonly string[] }
+export type Verb = keyof Verbs
+/** Rows come one by one, or in batches where there may be many. */
+export type Rows<R extends Row = Row> = R | readonly R[]
+export type VerbOf<V extends Verb> = (
+  target: Target,
+  options: Verbs[V]['options'],
+  context: RunContext,
+) => AsyncIterable<Rows<Verbs[V]['row'] | CommandLine | Text>>
+/** What an operator does on an engine that cannot do the verb. */
+export type Unsupported = { readonly instead: string }

@@ -1,0 +1,33 @@
+// The table of engines: what each verb is done by, imported when it is used. The compiler names a verb that is missing.
+import type { EngineName, Unsupported, Verb, VerbOf } from './contract.ts'
+
+type Room<V extends Verb> = () => Promise<{ default: VerbOf<V> | Unsupported }>
+type Engine = { readonly [V in Verb]: Room<V> }
+
+const engines = {
+  restic: {
+    identity: () => import('./engine/restic/identity.ts'),
+    init: () => import('./engine/restic/init.ts'),
+    backup: () => import('./engine/restic/backup.ts'),
+    list: () => import('./engine/restic/list.ts'),
+    files: () => import('./engine/restic/files.ts'),
+    cat: () => import('./engine/restic/cat.ts'),
+    find: () => import('./engine/restic/find.ts'),
+    restore: () => import('./engine/restic/restore.ts'),
+    drill: () => import('./engine/restic/drill.ts'),
+    prune: () => import('./engine/restic/prune.ts'),
+    forget: () => import('./engine/restic/forget.ts'),
+    hold: () => import('./engine/restic/hold.ts'),
+    check: () => import('./engine/restic/check.ts'),
+    diff: () => import('./engine/restic/diff.ts'),
+    stats: () => import('./engine/restic/stats.ts'),
+    mount: () => import('./engine/restic/mount.ts'),
+    copy: () => import('./engine/restic/copy.ts'),
+    unlock: () => import('./engine/restic/unlock.ts'),
+  },
+} as const satisfies Record<EngineName, Engine>
+
+export async function verbOf<V extends Verb>(engine: EngineName, verb: V): Promise<VerbOf<V> | Unsupported> {
+  const room: Room<V> = (engines[engine] as Engine)[verb]
+  return (await room()).default
+}

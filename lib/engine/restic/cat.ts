@@ -1,0 +1,29 @@
+// One file of a snapshot to stdout, from restic straight to the descriptor; a folder comes as tar.
+import type { VerbOf } from '../../contract.ts'
+import { Failure } from '../../failure.ts'
+import { failureOf } from './errors.ts'
+import { pick, snapshotsOf } from './snapshots.ts'
+import { explain, startRestic } from './tool.ts'
+
+export const catArgs = (snapshot: string, path: string): string[] => ['dump', '--no-lock', snapshot, path]
+
+const cat: VerbOf<'cat'> = async function* (target, { snapshot, path }, context) {
+  if (context.mode === 'explain') {
+    yield explain(target, catArgs(snapshot, path))
+    return
+  }
+  const { id } = pick(await snapshotsOf(target, context), target.name, snapshot, path)
+  const action = `read '${path}' of snapshot '${id.slice(0, 8)}'`
+  const child = startRestic(target, catArgs(id, path), context, { action, stdout: context.output })
+  try {
+    const exit = await child.done
+    // The reader went away, as in `| head`: that is no failure of a reading verb.
+    if (exit.status === 0 || exit.signal === 'SIGPIPE' || /broken pipe/i.test(exit.stderr)) return
+    if (/not found in snapshot|cannot dump file/i.test(exit.stderr)) throw new Failure('empty', `cannot ${action}: not in the snapshot`)
+    throw failureOf(action, exit)
+  } finally {
+    child.end()
+    await child.done.catch(() => undefined) // judged above
+  }
+}
+export default cat

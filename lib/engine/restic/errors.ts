@@ -1,0 +1,77 @@
+// restic's statuses and messages -> failures. The statuses 10, 11 and 12 came with 0.17; before that only the text tells.
+import type { Exit } from '../../child.ts'
+import { type Class, Failure } from '../../failure.ts'
+
+// In this order: 0.14 wraps every failure to open the config file in the same sentence, so causes come before it.
+const messages: readonly (readonly [RegExp, Class])[] = [
+  [/wrong password or no key found/i, 'auth'],
+  [/repository is already locked|unable to create lock in backend: .*lock/i, 'locked'],
+  [/no space left on device|disk quota exceeded|ENOSPC/i, 'space'],
+  [/Permission denied \(publickey|\b401\b|\b403\b|access ?denied|InvalidAccessKeyId|SignatureDoesNotMatch|NoCredentialProviders|AuthorizationFailure|no credentials found/i, 'auth'],
+  [
+    /connection refused|no such host|i\/o timeout|network is unreachable|host is unreachable|no route to host|could not resolve hostname|connection timed out|connection reset|ssh command exited|subprocess ssh|subprocess rclone|EOF.*sftp|TLS handshake|Connection closed by|\b50[234]\b/i,
+    'unreachable',
+  ],
+  [/is there a repository at the following location|unable to open config file|repository does not exist/i, 'missing'],
+  [/repository contains errors|ciphertext verification failed|invalid data returned|hash mismatch|pack .* (?:contains|damaged)|integrity error/i, 'damaged'],
+  [/permission denied|operation not permitted|read-only file system/i, 'permission'],
+  [/no snapshot found|no matching ID found|multiple IDs with prefix/i, 'empty'],
+]
+const statuses: Readonly<Record<number, Class>> = { 10: 'missing', 11: 'locked', 12: 'auth' }
+
+const hints: Partial<Record<Class, string>> = {
+  auth: 'the password or the credentials in the secrets do not open it',
+  locked: 'kedge unlock shows who holds the lock; --wait waits for kedge’s own',
+  missing: 'is the disk mounted, the path right? Only kedge init creates a repository',
+  unreachable: 'is the host up, the network there?',
+  space: 'free some space, or kedge prune',
+}
+
+/** What restic said of its failure: the message of exit_error, or the lines behind 'Fatal:', without the wrapping. */
+export function saidBy(stderr: string): string {
+  const lines = stderr.split('\n').filter(Boolean)
+  for (const line of lines.toReversed()) {
+    if (line.startsWith('{') && line.includes('"exit_error"')) {
+      const message = messageOf(line)
+      if (message) return tidy(message)
+    }
+  }
+  const fatal = lines.findIndex((line) => line.startsWith('Fatal:'))
+  if (fatal >= 0) return tidy(lines.slice(fatal).join('\n'))
+  const plain = lines.filter((line) => !line.startsWith('{'))
+  return tidy(plain.at(-1) ?? '')
+}
+
+function messageOf(line: string): string | undefined {
+  try {
+    return (JSON.parse(line) as { message?: string }).message
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined
+    throw error
+  }
+}
+
+const tidy = (text: string) =>
+  text
+    .replace(/^Fatal: /, '')
+    .split('\n')
+    .filter((line) => !/^the `unlock` command|^Is there a repository|^\s*$|^storage ID/.test(line))
+    .slice(0, 3)
+    .join('; ')
+    .trim()
+
+export function classOf(status: number, stderr: string): Class {
+  const known = statuses[status]
+  if (known) return known
+  return messages.find(([pattern]) => pattern.test(stderr))?.[1] ?? 'tool'
+}
+
+/** The failure that an unsuccessful restic stands for. `action`: what kedge was about to do, as `open repository '/srv/r'`. */
+export function failureOf(action: string, exit: Exit): Failure {
+  const kind = classOf(exit.status, exit.stderr)
+  const cause =
+    kind === 'auth' && /wrong password/i.test(exit.stderr)
+      ? 'wrong password'
+      : saidBy(exit.stderr) || (exit.signal ? `restic was ended by ${exit.signal}` : `restic ended with status ${exit.status}`)
+  return new Failure(kind, `cannot ${action}: ${cause}`, { hint: hints[kind] })
+}

@@ -1,0 +1,34 @@
+// Where a name occurs in the snapshots of a target.
+import type { Match, Target, VerbOf, Verbs } from '../../contract.ts'
+import { Failure } from '../../failure.ts'
+import { targetTags } from '../../target.ts'
+import { pick, snapshotsOf } from './snapshots.ts'
+import { askRestic, explain } from './tool.ts'
+
+export function findArgs(target: Target, { patterns, ignoreCase, snapshot }: Verbs['find']['options']): string[] {
+  const within = snapshot ? ['--snapshot', snapshot] : targetTags(target).flatMap((tag) => ['--tag', tag])
+  return ['find', '--json', '--no-lock', ...(ignoreCase ? ['--ignore-case'] : []), ...within, '--', ...patterns]
+}
+
+type Found = { snapshot: string; matches: readonly { path: string; type: string; size?: number; mtime: string }[] | null }
+
+const find: VerbOf<'find'> = async function* (target, options, context) {
+  if (context.mode === 'explain') {
+    yield explain(target, findArgs(target, options))
+    return
+  }
+  const snapshots = await snapshotsOf(target, context)
+  const one = options.snapshot === undefined ? undefined : pick(snapshots, target.name, options.snapshot)
+  const args = findArgs(target, { ...options, ...(one && { snapshot: one.id }) })
+  const text = await askRestic(target, args, context, { action: `search the snapshots of '${target.name}'` })
+  const times = new Map(snapshots.map(({ id, time }) => [id, time]))
+  const rows: Match[] = []
+  for (const { snapshot, matches } of JSON.parse(text || '[]') as Found[]) {
+    const time = times.get(snapshot) ?? ''
+    for (const { path, type, size, mtime } of matches ?? [])
+      rows.push({ kind: 'match', target: target.name, snapshot, time, path, type, size: size ?? 0, mtime: new Date(mtime).toISOString() })
+  }
+  if (rows.length === 0) throw new Failure('empty', `nothing found in the snapshots of '${target.name}': ${options.patterns.map((each) => `'${each}'`).join(', ')}`)
+  yield rows.sort((a, b) => (a.time < b.time ? 1 : a.time > b.time ? -1 : a.path < b.path ? -1 : 1))
+}
+export default find

@@ -1,0 +1,17 @@
+// A list of paths for restic: NUL-ended in a file of the state folder, since stdin may be something else's and argv is too short.
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Target } from '../../contract.ts'
+import { stateDir } from '../../paths.ts'
+
+export async function withNames<T>(target: Target, names: readonly string[], use: (file: string) => Promise<T>): Promise<T> {
+  const folder = join(stateDir(target.name), 'scratch')
+  const file = join(folder, `names-${process.pid}`)
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  await writeFile(file, names.map((name) => `${name}\0`).join(''), { mode: 0o600 })
+  try {
+    return await use(file)
+  } finally {
+    await rm(file, { force: true })
+  }
+}

@@ -1,0 +1,190 @@
+// One snapshot made: restic's backup over paths, or over what a stream writes; its progress, errors and summary.
+import { answer, batches, start } from '../../child.ts'
+import type { RunContext, Summary, Target } from '../../contract.ts'
+import { callerEnv } from '../../env.ts'
+import { Failure } from '../../failure.ts'
+import { words } from '../../keys.ts'
+import { failureOf } from './errors.ts'
+import { jsonLine, repository, startRestic } from './tool.ts'
+
+/** restic's messages on a backup; zero fields are omitted. 0.14 loses the text of errors: `error: {}`. */
+type Message = {
+  message_type?: string
+  percent_done?: number
+  total_files?: number
+  files_done?: number
+  total_bytes?: number
+  bytes_done?: number
+  seconds_remaining?: number
+  current_files?: readonly string[]
+  item?: string
+  error?: { message?: string; Err?: unknown }
+  snapshot_id?: string
+  files_new?: number
+  files_changed?: number
+  data_added?: number
+  data_added_packed?: number
+  total_files_processed?: number
+  total_bytes_processed?: number
+  total_duration?: number
+  dry_run?: boolean
+}
+
+type Reader = { summary: Message | undefined; unreadable: Map<string, string> }
+
+function read(reader: Reader, line: string, context: RunContext): void {
+  const message = jsonLine<Message>(line)
+  switch (message?.message_type) {
+    case 'status':
+      report(message, context)
+      return
+    case 'summary':
+      reader.summary = message
+      return
+    case 'error':
+      // A directory is reported twice, by the scan and by the archiver.
+      reader.unreadable.set(message.item ?? '?', message.error?.message ?? reader.unreadable.get(message.item ?? '?') ?? '')
+      return
+    case 'exit_error':
+    case 'verbose_status':
+      return
+  }
+  const [, gone] = /^(.+) does not exist, skipping$/.exec(line) ?? []
+  if (gone) reader.unreadable.set(gone, 'it vanished')
+  else if (line.trim()) context.detail(`restic: ${line.trim()}`)
+}
+
+function report(status: Message, context: RunContext): void {
+  const eta = status.seconds_remaining ?? 0
+  context.progress({
+    done: status.bytes_done ?? 0,
+    ...(status.total_bytes && { total: status.total_bytes }),
+    files: status.files_done ?? 0,
+    ...(status.total_files && { totalFiles: status.total_files }),
+    ...(eta > 0 && eta < 1e9 && { eta }), // 0.14 gives 2^63 for a stream
+    ...(status.current_files?.[0] && { what: status.current_files[0] }),
+  })
+}
+
+function summarise(target: Target, reader: Reader, started: number, stream?: string): Summary {
+  const raw = reader.summary
+  if (!raw) throw new Failure('tool', `cannot back up '${target.name}': restic ended well, but gave no summary`)
+  if (!raw.snapshot_id && !raw.dry_run) throw new Failure('tool', `cannot back up '${target.name}': restic ended well, but names no snapshot`)
+  return {
+    kind: 'summary',
+    target: target.name,
+    snapshot: raw.dry_run ? '' : (raw.snapshot_id ?? ''),
+    ...(stream && { stream }),
+    files: raw.total_files_processed ?? 0,
+    bytes: raw.total_bytes_processed ?? 0,
+    added: raw.data_added_packed ?? raw.data_added ?? 0,
+    seconds: Math.round((Date.now() - started) / 100) / 10,
+    new: raw.files_new ?? 0,
+    changed: raw.files_changed ?? 0,
+    ...(reader.unreadable.size > 0 && { unreadable: reader.unreadable.size }),
+    ...(raw.dry_run && { dryRun: true as const }),
+  }
+}
+
+const shownErrors = 20
+
+export async function savePaths(target: Target, args: readonly string[], context: RunContext): Promise<Summary> {
+  const started = Date.now()
+  const reader: Reader = { summary: undefined, unreadable: new Map() }
+  const child = startRestic(target, args, context, { action: '', grace: 60, onStderr: (line) => read(reader, line, context) })
+  try {
+    if (child.stdout) for await (const lines of batches(child.stdout)) for (const line of lines) read(reader, line, context)
+    const exit = await child.done
+    if (exit.status !== 0 && exit.status !== 3) throw failureOf(`back up '${target.name}' to '${repository(target)}'`, exit)
+    const names = [...reader.unreadable]
+    for (const [path, cause] of names.slice(0, shownErrors)) context.warn(`cannot read '${path}'${cause ? `: ${cause}` : ''}`, 'partial')
+    if (names.length > shownErrors) context.warn(`cannot read ${names.length - shownErrors} more`, 'partial')
+    if (exit.status === 3 && names.length === 0) context.warn('restic could not read some of the sources, and does not name them', 'partial')
+    return summarise(target, reader, started)
+  } finally {
+    child.end()
+    await child.done.catch(() => undefined) // judged above
+  }
+}
+
+/**
+ * A stream: the producer's stdout goes straight into restic's stdin. kedge holds that pipe open too, so restic sees the end only after
+ * the producer ended well; otherwise restic is cancelled first (SIGINT, seen on its stderr) and no snapshot of half output exists.
+ */
+export async function saveStream(
+  target: Target,
+  stream: { name: string; file: string },
+  args: readonly string[],
+  context: RunContext,
+): Promise<Summary> {
+  if (context.mode === 'dry-run') return countStream(target, stream, context)
+  const started = Date.now()
+  const reader: Reader = { summary: undefined, unreadable: new Map() }
+  let noticed: () => void = () => undefined
+  const cancelled = new Promise<void>((resolve) => {
+    noticed = resolve
+  })
+  const restic = startRestic(target, args, context, {
+    action: '',
+    stdin: 'pipe',
+    grace: 30,
+    onStderr: (line) => {
+      if (/signal .* received/.test(line)) noticed()
+      read(reader, line, context)
+    },
+  })
+  const reading = (async () => {
+    if (restic.stdout) for await (const lines of batches(restic.stdout)) for (const line of lines) read(reader, line, context)
+  })()
+  const cancel = async () => {
+    restic.end()
+    await Promise.race([cancelled, restic.done.catch(() => undefined), after(3000)])
+    restic.stdin?.destroy() // 0.18 and 0.19 go on reading stdin after the signal, until it ends
+    await restic.done.catch(() => undefined)
+  }
+  try {
+    if (!restic.stdin) throw new Failure('tool', `cannot save stream '${stream.name}': restic has no stdin`)
+    const producer = start([stream.file], { env: streamEnv(target, context), stdout: restic.stdin, signal: context.signal, onGroup: context.group })
+    // restic may end first (a wrong password): then the producer writes into nothing for ever, and is ended.
+    void restic.done.catch(() => undefined).then(() => producer.end())
+    const made = await producer.done
+    if (made.status !== 0) {
+      const early = await Promise.race([restic.done.catch(() => undefined), after(0)])
+      await cancel()
+      if (early && early.status !== 0) throw failureOf(`save stream '${stream.name}'`, early)
+      throw new Failure('tool', `cannot save stream '${stream.name}': ${stream.file} ended with status ${made.status}: ${lastLine(made.stderr)}`, {
+        hint: 'its half output was not kept',
+      })
+    }
+    if (made.stderr.trim()) context.detail(`${stream.file}: ${made.stderr.trim()}`)
+    restic.stdin.end()
+    await reading
+    const exit = await restic.done
+    if (exit.status !== 0) throw failureOf(`save stream '${stream.name}' to '${repository(target)}'`, exit)
+    return summarise(target, reader, started, stream.name)
+  } finally {
+    await cancel()
+  }
+}
+
+/** A dry run of a stream: the producer runs, its bytes are counted and thrown away (restic has no dry run of stdin before 0.17). */
+async function countStream(target: Target, stream: { name: string; file: string }, context: RunContext): Promise<Summary> {
+  const started = Date.now()
+  // wc counts, so that the bytes do not pass through kedge; the producer's status is told on stderr's last line.
+  const script = '{ "$0"; echo "status $?" >&2; } | wc -c'
+  const made = await answer(['/bin/sh', '-c', script, stream.file], { env: streamEnv(target, context), signal: context.signal, timeout: 0 })
+  const [, status] = /status (\d+)\n$/.exec(made.stderr) ?? []
+  if (status !== '0') throw new Failure('tool', `cannot save stream '${stream.name}': ${stream.file} ended with status ${status ?? made.status}`)
+  const seconds = Math.round((Date.now() - started) / 100) / 10
+  return { kind: 'summary', target: target.name, snapshot: '', stream: stream.name, files: 1, bytes: Number(made.stdout), added: 0, seconds, dryRun: true }
+}
+
+/** A stream sees the caller's harmless variables, PASS_ENV, the target's name, and the secrets that STREAM_SECRETS names: never the store's. */
+function streamEnv(target: Target, context: RunContext): Record<string, string> {
+  const named = words(target.env.STREAM_SECRETS).map((key) => [key, context.secrets[key]] as const)
+  for (const [key, value] of named) if (value === undefined) throw new Failure('config', `STREAM_SECRETS names '${key}', which is not among the secrets`)
+  return { ...callerEnv(words(target.env.PASS_ENV)), KEDGE_TARGET: target.name, ...(Object.fromEntries(named) as Record<string, string>) }
+}
+
+const after = (ms: number) => new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), ms).unref())
+const lastLine = (text: string) => text.trim().split('\n').at(-1) ?? ''

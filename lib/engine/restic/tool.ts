@@ -1,0 +1,136 @@
+// Starting restic for a target: its environment, its password on a descriptor, its lines, its failures.
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { batches, type Exit, type Options, start } from '../../child.ts'
+import type { CommandLine, RunContext, Target } from '../../contract.ts'
+import { callerEnv } from '../../env.ts'
+import { Failure } from '../../failure.ts'
+import { parseSize } from '../../format.ts'
+import { passedThrough, words } from '../../keys.ts'
+import { cacheDir } from '../../paths.ts'
+import { explained } from '../../shell.ts'
+import { failureOf } from './errors.ts'
+import { resticVersion, type Version } from './version.ts'
+
+/** Where the snapshots lie, without a password that the location may hold. */
+export function repository(target: Target): string {
+  return (target.env.RESTIC_REPOSITORY ?? '').replace(/(\/\/[^/@:]*):[^/@]*@/, '$1@')
+}
+
+/** The folder of a repository on this machine; undefined where it lies elsewhere. */
+export function localRepository(target: Target): string | undefined {
+  const at = target.env.RESTIC_REPOSITORY ?? ''
+  if (at.startsWith('local:')) return at.slice(6)
+  return at.startsWith('/') ? at : undefined
+}
+
+const knownPassword = ['RESTIC_PASSWORD', 'RESTIC_PASSWORD_COMMAND', 'RESTIC_PASSWORD_FILE']
+
+/** The environment of restic: the caller's harmless part, the target's own variables, its secrets without the password. */
+export function resticEnv(target: Target, secrets: Readonly<Record<string, string>>): Record<string, string> {
+  const own = Object.entries({ ...target.env, ...secrets }).filter(([key]) => passedThrough.restic?.test(key) && key !== 'RESTIC_PASSWORD')
+  const env: Record<string, string> = {
+    ...callerEnv(words(target.env.PASS_ENV)),
+    RESTIC_CACHE_DIR: join(cacheDir(target.name), 'restic'),
+    RESTIC_PROGRESS_FPS: '2',
+    ...Object.fromEntries(own),
+  }
+  // Node's pipes are sockets, which /dev/fd cannot open: a shell that reads the descriptor works on each system.
+  if (secrets.RESTIC_PASSWORD !== undefined) {
+    delete env.RESTIC_PASSWORD_FILE
+    env.RESTIC_PASSWORD_COMMAND = 'sh -c "cat <&3"'
+  }
+  return env
+}
+
+/** Faults in what the engine needs of a target, found before restic starts: 0.14 would read an absent password from stdin. */
+export function checkResticTarget(target: Target, secrets: Readonly<Record<string, string>>): void {
+  const all = { ...target.env, ...secrets }
+  if (!all.RESTIC_REPOSITORY && !all.RESTIC_REPOSITORY_FILE)
+    throw new Failure('config', `target '${target.name}' has no RESTIC_REPOSITORY`, { hint: `set it in ${join(target.dir, 'target.env')}` })
+  if (secrets.RESTIC_PASSWORD === '' || !knownPassword.some((key) => all[key]))
+    throw new Failure('auth', `target '${target.name}' has no repository password`, {
+      hint: 'put RESTIC_PASSWORD into its secrets, and say where they are with SECRET=',
+    })
+}
+
+/** Options that every restic of a target gets: limits (restic takes KiB/s). */
+export function globalArgs(target: Target): string[] {
+  const limit = (name: string, value: string | undefined) => {
+    const bytes = value ? parseSize(value) : undefined
+    return bytes ? [`--limit-${name}`, String(Math.max(1, Math.round(bytes / 1024)))] : []
+  }
+  return [...limit('upload', target.env.LIMIT_UP), ...limit('download', target.env.LIMIT_DOWN)]
+}
+
+/** The whole command: priority, restic, the limits (before a `--` of the verb's), and the verb's own arguments. */
+export function resticCommand(target: Target, args: readonly string[]): string[] {
+  const nice = target.env.NICE && target.env.NICE !== '0' ? ['nice', '-n', target.env.NICE] : []
+  return [...nice, 'restic', ...globalArgs(target), ...args]
+}
+
+/** The command as --explain prints it: the preamble that sets the environment is the lifecycle's. */
+export const explain = (target: Target, args: readonly string[]): CommandLine => ({ kind: 'command', command: explained(resticCommand(target, args)) })
+
+export const version = async (target: Target): Promise<Version> => {
+  await mkdir(cacheDir(target.name), { recursive: true, mode: 0o700 })
+  return resticVersion(cacheDir(target.name))
+}
+
+export type Call = Pick<Options, 'stdin' | 'stdout' | 'cwd' | 'onStderr' | 'timeout' | 'grace' | 'signal'> & {
+  /** What kedge was about to do, for the message: `list the snapshots in '/srv/r'`. */
+  action: string
+  /** Statuses other than 0 that are no failure. */
+  accept?: readonly number[]
+  /** Further environment, and what descriptor 4 gives (the second store's password). */
+  env?: Readonly<Record<string, string>>
+  second?: string | undefined
+}
+
+export function startRestic(target: Target, args: readonly string[], context: RunContext, call: Call) {
+  checkResticTarget(target, context.secrets)
+  const { action: _, accept: __, env, second, ...options } = call
+  const command = resticCommand(target, args)
+  context.detail(`running: ${explained(command)}`)
+  return start(command, {
+    signal: context.signal,
+    // restic before 0.17 leaves its lock behind on SIGTERM; SIGINT ends all versions cleanly.
+    cancel: 'SIGINT',
+    onGroup: context.group,
+    ...options,
+    env: { ...resticEnv(target, context.secrets), ...env },
+    give: [context.secrets.RESTIC_PASSWORD, second],
+  })
+}
+
+/** restic's stdout in batches of lines, with flat memory; its status is checked at the end. Returns the exit. */
+export async function* resticLines(target: Target, args: readonly string[], context: RunContext, call: Call): AsyncGenerator<string[], Exit> {
+  const child = startRestic(target, args, context, call)
+  try {
+    if (child.stdout) yield* batches(child.stdout)
+    const exit = await child.done
+    if (exit.status !== 0 && !call.accept?.includes(exit.status)) throw failureOf(call.action, exit)
+    return exit
+  } finally {
+    child.end()
+    await child.done.catch(() => undefined) // what it ended with was judged above, or the reader went away
+  }
+}
+
+/** A short answer of restic's: all of its stdout. */
+export async function askRestic(target: Target, args: readonly string[], context: RunContext, call: Call): Promise<string> {
+  const all: string[] = []
+  for await (const lines of resticLines(target, args, context, call)) all.push(...lines)
+  return all.join('\n')
+}
+
+/** The JSON object in a line of restic's; undefined for the plain text that it mixes in. */
+export function jsonLine<T>(line: string): T | undefined {
+  if (!line.startsWith('{') && !line.startsWith('[')) return undefined
+  try {
+    return JSON.parse(line) as T
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined
+    throw error
+  }
+}

@@ -1,0 +1,96 @@
+// Sizes, durations, times and columns: pure.
+
+const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']
+
+/** 1536 -> '1.5 KiB'. */
+export function bytes(n: number): string {
+  let unit = 0
+  let value = Math.abs(n)
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024
+    unit++
+  }
+  const digits = unit === 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2
+  return `${n < 0 ? '-' : ''}${value.toFixed(digits)} ${units[unit]}`
+}
+
+/** Seconds -> '3.2 s', '4 min 10 s', '2 h 5 min', '3 d 4 h'. */
+export function duration(seconds: number): string {
+  if (seconds < 60) return `${seconds < 10 ? Math.round(seconds * 10) / 10 : Math.round(seconds)} s`
+  const s = Math.round(seconds)
+  const parts: [number, string][] = [
+    [Math.floor(s / 86400), 'd'],
+    [Math.floor((s % 86400) / 3600), 'h'],
+    [Math.floor((s % 3600) / 60), 'min'],
+    [s % 60, 's'],
+  ]
+  const first = parts.findIndex(([n]) => n > 0)
+  return parts
+    .slice(first, first + 2)
+    .filter(([n]) => n > 0)
+    .map(([n, unit]) => `${n} ${unit}`)
+    .join(' ')
+}
+
+const durations: Record<string, number> = { s: 1, m: 60, min: 60, h: 3600, d: 86400, w: 604800 }
+
+/** '90' (seconds), '30s', '10m', '12h', '30d', '2w', '1d12h' -> seconds; undefined where it is none of these. */
+export function parseDuration(text: string): number | undefined {
+  if (/^\d+$/.test(text)) return Number(text)
+  const parts = [...text.matchAll(/(\d+)(min|[smhdw])/g)]
+  if (parts.length === 0 || parts.map(([all]) => all).join('') !== text) return undefined
+  return parts.reduce((sum, [, n, unit]) => sum + Number(n) * (durations[unit ?? ''] ?? 0), 0)
+}
+
+/** '500', '64K', '1.5M', '2GiB' (powers of 1024) -> bytes; undefined where it is none of these. */
+export function parseSize(text: string): number | undefined {
+  const [, n, unit] = /^(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:iB|B)?$/i.exec(text) ?? []
+  if (n === undefined) return undefined
+  return Math.round(Number(n) * 1024 ** ['', 'K', 'M', 'G', 'T', 'P'].indexOf((unit ?? '').toUpperCase()))
+}
+
+/** Local time to the second, '2026-11-20 07:44:49'; Intl would cost 12 ms at start. */
+export function localTime(rfc3339: string): string {
+  const t = new Date(rfc3339)
+  if (Number.isNaN(t.getTime())) return rfc3339
+  const two = (n: number) => String(n).padStart(2, '0')
+  return `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())} ${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}`
+}
+
+const sizes = new Set(['size', 'bytes', 'added', 'restore', 'raw', 'growth', 'written', 'addedBytes', 'removedBytes', 'perDay', 'free', 'before', 'after'])
+const times = new Set(['time', 'start', 'mtime', 'good', 'failed', 'due', 'oldest', 'oldestVerified'])
+const spans = new Set(['seconds', 'age', 'fullIn'])
+
+/** A cell for people: sizes, times and spans in words. */
+export function pretty(field: string, value: unknown): string {
+  if (value === undefined || value === null) return field === 'oldestVerified' ? 'never' : '-'
+  if (typeof value === 'number') {
+    if (sizes.has(field)) return bytes(value)
+    if (spans.has(field)) return duration(value)
+    if (field === 'dedup' || field === 'compression') return `${value.toFixed(2)}x`
+  }
+  if (typeof value === 'string' && times.has(field)) return localTime(value)
+  if (typeof value === 'string' && /^[0-9a-f]{64}$/.test(value)) return value.slice(0, 8)
+  return plain(value, ', ')
+}
+
+/** A cell for programs; lists are joined with commas. */
+export function plain(value: unknown, comma = ','): string {
+  if (value === undefined || value === null) return ''
+  return Array.isArray(value) ? value.map((each) => plain(each)).join(comma) : String(value)
+}
+
+const escapes: Record<string, string> = { '\t': '\\t', '\n': '\\n', '\r': '\\r', '\\': '\\\\' }
+/** One field of a tab-separated line. */
+export const field = (text: string): string => (/[\t\n\r\\]/.test(text) ? text.replace(/[\t\n\r\\]/g, (c) => escapes[c] ?? c) : text)
+
+/** Control characters, which a name may hold, would command the terminal: shown as \xNN. */
+export const harmless = (text: string): string =>
+  /[\x00-\x08\x0a-\x1f\x7f-\x9f]/.test(text) ? text.replace(/[\x00-\x08\x0a-\x1f\x7f-\x9f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`) : text
+
+/** Pads cells to widths, numbers to the right; the last column is left as it is. */
+export function align(cells: readonly string[], widths: readonly number[], right: readonly boolean[]): string {
+  return cells
+    .map((cell, i) => (right[i] ? cell.padStart(widths[i] ?? 0) : i === cells.length - 1 ? cell : cell.padEnd(widths[i] ?? 0)))
+    .join('  ')
+}

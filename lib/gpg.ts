@@ -1,0 +1,52 @@
+// gpg and its agent: for files encrypted to a key, which the agent holds, and for ciphers that OpenPGP.js does not know.
+import { isatty } from 'node:tty'
+import { answer } from './child.ts'
+import { callerEnv } from './env.ts'
+import { Failure } from './failure.ts'
+
+// Somebody may have to find the smart card or type a passphrase into pinentry.
+const timeout = 180
+
+/** What the file holds. Failure `auth` where neither the agent's keys nor the passphrase open it. */
+export async function decryptByGpg(file: string, signal: AbortSignal | undefined, passphrase?: string): Promise<string> {
+  const loopback = passphrase === undefined ? [] : ['--no-symkey-cache', '--pinentry-mode', 'loopback', '--passphrase-fd', '3']
+  const command = ['gpg', '--batch', '--status-fd', '2', ...loopback, '--decrypt', '--', file]
+  const { status, stdout, stderr } = await answer(command, { env: env(), stdin: keyboard(), signal, give: [passphrase], timeout })
+  // gpg prints what it does not trust as well, and gives plain data back as it is: only these two together mean an opened message.
+  if (status === 0 && /^\[GNUPG:\] DECRYPTION_OKAY/m.test(stderr)) return stdout
+  if (passphrase !== undefined && /BAD_PASSPHRASE|Bad session key/.test(stderr)) throw wrongPassphrase(file)
+  const key = /^\[GNUPG:\] NO_SECKEY (\w+)/m.exec(stderr)?.[1]
+  throw new Failure('auth', `cannot open '${file}': ${key ? `no secret key ${key}` : reason(stderr)}`, {
+    hint: `gpg --decrypt '${file}' tries it by hand, as this user`,
+  })
+}
+
+/** An armored message to the key of `recipient`. Failure `auth` where gpg has no such key, or does not trust it. */
+export async function encryptByGpg(file: string, text: string, recipient: string, signal: AbortSignal | undefined): Promise<string> {
+  const command = ['gpg', '--batch', '--armor', '--encrypt', '--recipient', recipient]
+  const { status, stdout, stderr } = await answer(command, { env: env(), input: text, signal, timeout })
+  if (status === 0) return stdout
+  throw new Failure('auth', `cannot seal '${file}' to '${recipient}': ${reason(stderr)}`, {
+    hint: 'gpg --list-secret-keys names the keys that are here',
+  })
+}
+
+export const wrongPassphrase = (file: string) =>
+  new Failure('auth', `cannot open '${file}': wrong passphrase`, { hint: 'a damaged file looks the same; gpg --decrypt opens it by hand' })
+
+/** gpg finds its keys, its agent, and a screen for pinentry by these. */
+const env = () => callerEnv(['GNUPGHOME', 'GPG_TTY', 'DISPLAY', 'WAYLAND_DISPLAY', 'XAUTHORITY', 'DBUS_SESSION_BUS_ADDRESS'])
+
+/** Where GPG_TTY is not set gpg tells its agent the terminal that it has as stdin, though it reads nothing there. */
+const keyboard = () => (isatty(0) ? 0 : 'ignore')
+
+/** The last line that gpg wrote for people. */
+function reason(stderr: string): string {
+  const lines = stderr.split('\n').filter((line) => line.trim() && !line.startsWith('[GNUPG:]'))
+  return (
+    lines
+      .pop()
+      ?.replace(/^gpg: /, '')
+      .trim() || 'gpg gave no reason'
+  )
+}

@@ -1,0 +1,280 @@
+// The life of a run: lock, crash recovery, guards, state file, log, record. What a verb does is the engine's.
+import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
+import type { Context, Row, Rows, RunContext, RunRow, Summary, Target, Verb, Verbs } from './contract.ts'
+import { verbOf } from './engine.ts'
+import { Cancelled, type Class, Failure, statusFor, statusOf } from './failure.ts'
+import { parseDuration } from './format.ts'
+import { guards, judge } from './guard.ts'
+import { append, expire, logFile, makeState, newest, runId } from './ledger.ts'
+import { type Holder, type Lock, take } from './lock.ts'
+import { logTo, redact } from './log.ts'
+import { readMarks, writeMarks } from './marks.ts'
+import { stateDir } from './paths.ts'
+import { gather } from './preflight.ts'
+import { clearRunning, lockDir, type Running, showRunning } from './running.ts'
+import { preamble } from './preamble.ts'
+import { openSecrets } from './secret.ts'
+import { suspicious } from './suspicion.ts'
+
+/** What a run of each verb takes: a lock (check and drill have their own, beside which a backup may run), a record. */
+const kinds: Readonly<Record<string, { lock?: 'write' | 'check' | 'drill'; record?: true; guarded?: true }>> = {
+  backup: { lock: 'write', record: true, guarded: true },
+  prune: { lock: 'write', record: true, guarded: true },
+  copy: { lock: 'write', record: true, guarded: true },
+  forget: { lock: 'write', record: true, guarded: true },
+  hold: { lock: 'write', record: true, guarded: true },
+  init: { lock: 'write', record: true },
+  accept: { lock: 'write', record: true },
+  unlock: { lock: 'write', record: true },
+  rename: { lock: 'write' },
+  remove: { lock: 'write' },
+  check: { lock: 'check', record: true },
+  drill: { lock: 'drill', record: true },
+  restore: { record: true },
+}
+
+const reported: ReadonlySet<Row['kind']> = new Set(['summary', 'restored', 'pruned', 'checked', 'drilled', 'copied', 'store', 'marked', 'lock'])
+
+/** One run of an engine's verb on a target. Returns the status: 0, or 3 when a part was not done. */
+export async function* run<V extends Verb>(verb: V, target: Target, options: Verbs[V]['options'], context: Context): AsyncGenerator<Rows, number> {
+  const act = await verbOf(target.engine, verb)
+  if ('instead' in act) throw new Failure('misuse', `the engine ${target.engine} has no ${verb}`, { hint: act.instead })
+  const names = verb === 'backup' ? (options as Verbs['backup']['options']).names : undefined
+  return yield* perform(verb, target, context, (runContext) => act(target, options, runContext), names)
+}
+
+/** The same for work that no engine does. */
+export async function* perform(
+  verb: string,
+  target: Target,
+  context: Context,
+  body: (context: RunContext) => AsyncIterable<Rows>,
+  names?: readonly string[],
+): AsyncGenerator<Rows, number> {
+  const unknown = [...context.forced].find((guard) => !Object.hasOwn(guards, guard))
+  if (unknown) throw new Failure('misuse', `no guard '${unknown}'`, { hint: `the guards: ${Object.keys(guards).join(', ')}` })
+  const kind = kinds[verb] ?? {}
+  if (context.mode === 'explain') {
+    yield* preamble(target)
+    yield* body(bare(context, {}))
+    return 0
+  }
+  if (context.mode === 'dry-run' || !kind.record) return yield* unrecorded(verb, target, context, kind, body, names)
+  return yield* recorded(verb, target, context, kind, body, names)
+}
+
+type Kind = (typeof kinds)[string]
+type BodyOf = (context: RunContext) => AsyncIterable<Rows>
+
+function bare(context: Context, secrets: Readonly<Record<string, string>>): RunContext {
+  return {
+    ...context,
+    run: '',
+    secrets,
+    dead: [],
+    warn: (message) => context.log(`warning: ${message}`),
+    group: () => undefined,
+  }
+}
+
+async function* unrecorded(verb: string, target: Target, context: Context, kind: Kind, body: BodyOf, names: readonly string[] | undefined) {
+  let partial = false
+  const lock = kind.lock && context.mode === 'act' ? await takeLock(verb, target, context, kind.lock, `${verb}-${process.pid}`) : undefined
+  try {
+    const inner = bare(context, await openSecrets(target, context))
+    const warn: RunContext['warn'] = (message, kind) => {
+      partial ||= kind !== undefined
+      inner.warn(message)
+    }
+    if (kind.guarded) await guard(verb, target, context, warn, names)
+    yield* body({ ...inner, warn })
+  } finally {
+    await lock?.release()
+  }
+  return partial ? statusOf.partial : 0
+}
+
+const takeLock = (verb: string, target: Target, context: Context, name: string, run: string): Promise<Lock> => {
+  makeStateOf(target)
+  return take(lockDir(target.name), name, { run, verb }, { wait: context.wait, signal: context.signal, onWait: waiting(context) })
+}
+
+const waiting = (context: Context) => (holder: Holder | undefined) =>
+  context.log(`waiting for the lock${holder ? `: ${holder.verb}, pid ${holder.pid}, since ${holder.at}` : ''}`)
+
+function makeStateOf(target: Target): void {
+  const state = stateDir(target.name)
+  try {
+    makeState(state)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code !== 'EACCES' && code !== 'EPERM' && code !== 'EROFS' && code !== 'ENOSPC') throw error
+    throw new Failure(code === 'ENOSPC' ? 'space' : 'permission', `cannot write state in '${state}': ${(error as Error).message}`, {
+      hint: 'run as the user who owns it; KEDGE_STATE_DIR names another place',
+      cause: error,
+    })
+  }
+}
+
+async function* recorded(
+  verb: string,
+  target: Target,
+  context: Context,
+  kind: Kind,
+  body: BodyOf,
+  names: readonly string[] | undefined,
+): AsyncGenerator<Rows, number> {
+  const state = stateDir(target.name)
+  const start = new Date()
+  const run = runId(start, randomBytes(3).toString('hex'))
+  const lock = kind.lock ? await takeLock(verb, target, context, kind.lock, run) : (makeStateOf(target), undefined)
+  const endLog = logTo(logFile(state, run))
+  const warnings: string[] = []
+  const results: Row[] = []
+  let partial = false
+  let failure: unknown
+  const running: Running = { run, verb, pid: process.pid, start: start.toISOString() }
+  const place = kind.lock ?? `${verb}-${run}`
+  const warn: RunContext['warn'] = (message, kind) => {
+    partial ||= kind !== undefined
+    warnings.push(redact(message))
+    context.log(`warning: ${message}`)
+  }
+  const limit = timeLimit(target, context.signal)
+  try {
+    showRunning(state, place, running)
+    if (lock) await recover(target, lock, context)
+    const secrets = await openSecrets(target, context)
+    if (kind.guarded) await guard(verb, target, context, warn, names)
+    const inner: RunContext = {
+      ...context,
+      signal: limit.signal,
+      run,
+      secrets,
+      dead: lock?.crashed.flatMap((holder) => holder.groups.map((group) => group.pgid)) ?? [],
+      warn,
+      group: (pgid) => void lock?.note(pgid),
+      progress: (progress) => {
+        showRunning(state, place, { ...running, progress })
+        context.progress(progress)
+      },
+    }
+    for await (const rows of body(inner)) {
+      for (const row of Array.isArray(rows) ? (rows as readonly Row[]) : [rows as Row]) {
+        if (!reported.has(row.kind)) continue
+        results.push(row)
+        if (row.kind === 'summary' && verb === 'backup') await suspect(target, row, warn)
+      }
+      yield rows
+    }
+    limit.signal.throwIfAborted()
+  } catch (error) {
+    failure = error
+    throw error
+  } finally {
+    limit.clear()
+    // A reader that went away aborts the signal too: then the generator is returned, and no error was thrown.
+    failure ??= context.signal.aborted ? context.signal.reason : undefined
+    const record = ended({ target: target.name, run, verb, start, failure, partial, warnings, results, forced: [...context.forced] })
+    await keep(target, record)
+    endLog()
+    clearRunning(state, place)
+    await lock?.release()
+  }
+  return partial ? statusOf.partial : 0
+}
+
+/** Aborts when the caller does, or with Failure 'timeout' when TIMEOUT is over. */
+function timeLimit(target: Target, signal: AbortSignal): { signal: AbortSignal; clear: () => void } {
+  const seconds = parseDuration(target.env.TIMEOUT ?? '') ?? 0
+  if (!seconds) return { signal, clear: () => undefined }
+  const controller = new AbortController()
+  const late = () => controller.abort(new Failure('timeout', `timed out after ${target.env.TIMEOUT}`, { hint: `TIMEOUT in target.env sets the limit` }))
+  const timer = setTimeout(late, Math.min(seconds * 1000, 2 ** 31 - 1))
+  return { signal: AbortSignal.any([signal, controller.signal]), clear: () => clearTimeout(timer) }
+}
+
+/** Judges the facts: what warns is warned of, what blocks is thrown, unless it was overridden by name. */
+async function guard(verb: string, target: Target, context: Context, warn: RunContext['warn'], names: readonly string[] | undefined): Promise<void> {
+  for (const verdict of judge(await gather(verb, target, { names }))) {
+    if (verdict.level === 'ok') continue
+    if (context.forced.has(verdict.guard)) warn(`guard '${verdict.guard}' overridden: ${verdict.message}`)
+    else if (verdict.level === 'warning') warn(verdict.message, verdict.class)
+    else throw new Failure(verdict.class, verdict.message, { hint: verdict.hint })
+  }
+}
+
+/** Records the runs that died with the lock in their hands, once. */
+async function recover(target: Target, lock: Lock, context: Context): Promise<void> {
+  const state = stateDir(target.name)
+  for (const holder of lock.crashed) {
+    let known = false
+    for await (const run of newest(state)) {
+      known = run.run === holder.run
+      if (known || run.run < holder.run) break
+    }
+    if (known) continue
+    context.log(`the run ${holder.run} (${holder.verb}) crashed: recorded`)
+    const message = `its process ${holder.pid} on ${holder.host ?? hostname()} ended without a word`
+    const start = holder.at
+    await keep(target, { kind: 'run', target: target.name, run: holder.run, verb: holder.verb, state: 'crashed', status: 1, start, seconds: 0, class: 'tool', message })
+  }
+}
+
+async function suspect(target: Target, summary: Summary, warn: RunContext['warn']): Promise<void> {
+  const history: Summary[] = []
+  for await (const run of newest(stateDir(target.name))) {
+    if (run.verb !== 'backup' || (run.state !== 'success' && run.state !== 'warning')) continue
+    for (const row of run.results ?? []) if (row.kind === 'summary' && row.stream === summary.stream) history.push(row)
+    if (history.length >= 10) break
+  }
+  const percent = (key: string) => Number(target.env[key] || 0)
+  const reason = suspicious(summary, history, { shrink: percent('SHRINK_LIMIT'), churn: percent('CHURN_LIMIT') })
+  if (!reason) return
+  const marks = await readMarks(target.name)
+  await writeMarks(target.name, { ...marks, suspects: { ...marks.suspects, [summary.snapshot]: reason } })
+  warn(`snapshot ${summary.snapshot.slice(0, 8)} is suspect: ${reason}; prune waits for 'kedge accept ${target.name} ${summary.snapshot.slice(0, 8)}'`)
+}
+
+type End = {
+  target: string
+  run: string
+  verb: string
+  start: Date
+  failure: unknown
+  partial: boolean
+  warnings: string[]
+  results: Row[]
+  forced: string[]
+}
+
+function ended({ target, run, verb, start, failure, partial, warnings, results, forced }: End): RunRow {
+  const seconds = Math.round((Date.now() - start.getTime()) / 100) / 10
+  const more = { ...(warnings.length > 0 && { warnings }), ...(forced.length > 0 && { forced }), ...(results.length > 0 && { results }) }
+  const base = { kind: 'run', target, run, verb, start: start.toISOString(), seconds } as const
+  if (failure === undefined) {
+    const state = partial || warnings.length > 0 ? 'warning' : 'success'
+    return { ...base, state, status: partial ? statusOf.partial : 0, ...(partial && { class: 'partial' as Class }), ...more }
+  }
+  const message = redact(failure instanceof Error ? failure.message : String(failure))
+  if (failure instanceof Failure) {
+    const state = failure.class === 'skipped' ? 'skipped' : 'failed'
+    return { ...base, state, status: statusFor(failure), class: failure.class, message, ...(failure.hint && { hint: failure.hint }), ...more }
+  }
+  if (failure instanceof Cancelled) return { ...base, state: 'cancelled', status: statusFor(failure), message, ...more }
+  return { ...base, state: 'failed', status: 70, class: 'bug', message, ...more }
+}
+
+/** Writes a record. A backup and a check of one target may end at once: the ledger has a lock of its own. */
+async function keep(target: Target, record: RunRow): Promise<void> {
+  const state = stateDir(target.name)
+  const lock = await take(lockDir(target.name), 'ledger', { run: record.run, verb: 'record' }, { wait: 30 })
+  try {
+    await append(state, record)
+    const seconds = parseDuration(target.env.LEDGER_KEEP ?? '')
+    if (seconds && record.verb === 'prune') await expire(state, new Date(Date.now() - seconds * 1000))
+  } finally {
+    await lock.release()
+  }
+}

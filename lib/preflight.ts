@@ -1,0 +1,23 @@
+// The facts that guards judge, gathered for a verb on a target. backup runs it, and doctor shows what it says.
+import type { Target } from './contract.ts'
+import type { Facts } from './guard.ts'
+import { readLast } from './ledger.ts'
+import { stateDir } from './paths.ts'
+import { exists, presentPaths } from './source/paths.ts'
+
+export async function gather(verb: string, target: Target, options: { names?: readonly string[] | undefined } = {}): Promise<Facts> {
+  const saving = verb === 'backup'
+  const last = await readLast(stateDir(target.name))
+  const starts = Object.values(last).map(({ last }) => Date.parse(last.start))
+  const canary = target.env.CANARY
+  return {
+    target: target.name,
+    verb,
+    pinned: target.env.STORE_ID || undefined,
+    canary: saving && canary ? { path: canary, there: await exists(canary) } : undefined,
+    paths: saving ? await presentPaths(options.names ?? target.paths) : undefined,
+    others: options.names ? 0 : target.streams.length,
+    now: new Date(),
+    lastRun: starts.length > 0 ? new Date(Math.max(...starts)) : undefined,
+  }
+}

@@ -1,0 +1,142 @@
+// Rows to stdout: a table on a terminal, tab-separated lines in a pipe, JSON lines. Belongs to cli.ts.
+import { writeSync } from 'node:fs'
+import { isatty } from 'node:tty'
+import type { Columns, Kind, Row } from './contract.ts'
+import { align, field, harmless, plain, pretty } from './format.ts'
+
+export type Printer = {
+  /** The reader went away. */
+  readonly closed: boolean
+  row: (row: Row) => Promise<void> | void
+  text: (text: string) => void
+  flush: () => void
+  end: () => Promise<void>
+}
+
+const settleRows = 200
+const settleMs = 100
+const buffered = 65_536
+
+export function createPrinter(columns: Columns, options: { json: boolean; quiet: boolean }): Printer {
+  const table = !options.json && !options.quiet && isatty(1)
+  let pending = ''
+  let closed = false
+  let timer: NodeJS.Timeout | undefined
+  const flush = () => {
+    clearTimeout(timer)
+    timer = undefined
+    const text = pending
+    pending = ''
+    if (!closed && text) closed = !writeAll(text)
+  }
+  const text = (more: string) => {
+    pending += more
+    if (pending.length > buffered) flush()
+    else timer ??= setTimeout(flush, 50)
+  }
+  const tables = createTables(columns, text)
+  const line = (row: Row): string | undefined => {
+    if (options.json) return JSON.stringify(row)
+    if (row.kind === 'text') return row.text
+    if (row.kind === 'command') return row.command
+    const names = columns[row.kind] as readonly string[] | undefined
+    const values = row as unknown as Record<string, unknown>
+    if (!names) return undefined
+    return options.quiet ? field(plain(values[names[0] ?? ''])) : names.map((name) => field(plain(values[name]))).join('\t')
+  }
+  return {
+    get closed() {
+      return closed
+    },
+    row(row) {
+      if (closed) return undefined
+      if (table && columns[row.kind]) return tables.row(row)
+      const out = line(row)
+      if (out !== undefined) text(`${table ? out.split('\n').map(harmless).join('\n') : out}\n`)
+      return undefined
+    },
+    text,
+    flush,
+    async end() {
+      await tables.end()
+      flush()
+    },
+  }
+}
+
+/** False when the reader went away. stdout may be a full non-blocking pipe: wait and go on, so that no byte is lost. */
+function writeAll(text: string): boolean {
+  let rest = Buffer.from(text)
+  while (rest.length > 0) {
+    try {
+      rest = rest.subarray(writeSync(1, rest))
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'EPIPE') return false
+      if (code !== 'EAGAIN') throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)
+    }
+  }
+  return true
+}
+
+// Widths settle on the first rows of a kind, then rows stream.
+function createTables(columns: Columns, text: (text: string) => void) {
+  let kind: Kind | undefined
+  let names: readonly string[] = []
+  let waiting: { cells: string[]; right: boolean[] }[] = []
+  let widths: number[] | undefined
+  let since = 0
+  const settle = async () => {
+    if (widths || waiting.length === 0) return
+    const header = names.map((name) => name.replace(/[A-Z]/g, (c) => ` ${c}`).toUpperCase())
+    widths = names.map((_, i) => Math.max(header[i]?.length ?? 0, ...waiting.map(({ cells }) => cells[i]?.length ?? 0)))
+    const paint = await painter()
+    text(`${paint.head(align(header, widths, waiting[0]?.right ?? []))}\n`)
+    for (const { cells, right } of waiting) text(`${paint.line(align(cells, widths, right), cells)}\n`)
+    waiting = []
+  }
+  return {
+    async row(row: Row) {
+      if (row.kind !== kind) {
+        await settle()
+        if (kind) text('\n')
+        kind = row.kind
+        names = (columns[kind] ?? []) as readonly string[]
+        widths = undefined
+        since = Date.now()
+      }
+      const values = row as unknown as Record<string, unknown>
+      const cells = names.map((name) => harmless(pretty(name, values[name]).replaceAll('\n', ' ')))
+      const right = names.map((name) => typeof values[name] === 'number')
+      if (widths) text(`${(await painter()).line(align(cells, widths, right), cells)}\n`)
+      else {
+        waiting.push({ cells, right })
+        if (waiting.length >= settleRows || Date.now() - since > settleMs) await settle()
+      }
+    },
+    end: settle,
+  }
+}
+
+const good = new Set(['ok', 'success', 'keep', 'yes', '+'])
+const bad = new Set(['failed', 'blocked', 'crashed', 'stale', 'delete', 'never', '-'])
+const doubtful = new Set(['warning', 'skipped', 'cancelled', 'running', 'later', 'M', 'unknown'])
+
+let painting: Promise<{ head: (text: string) => string; line: (text: string, cells: readonly string[]) => string }> | undefined
+function painter() {
+  painting ??= (async () => {
+    const { noColour } = await import('./env.ts')
+    if (noColour()) return { head: (text: string) => text, line: (text: string) => text }
+    const { Chalk } = await import('chalk')
+    const chalk = new Chalk({ level: 1 })
+    const line = (text: string, cells: readonly string[]) => {
+      const word = cells.find((cell) => good.has(cell) || bad.has(cell) || doubtful.has(cell))
+      if (!word) return text
+      const colour = good.has(word) ? chalk.green : bad.has(word) ? chalk.red : chalk.yellow
+      return text.replace(word, colour(word))
+    }
+    return { head: (text: string) => chalk.bold(text), line }
+  })()
+  return painting
+}

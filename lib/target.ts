@@ -1,0 +1,166 @@
+// A target's folder -> Target: read once, all faults reported at once, frozen.
+import { access, constants, readdir, readFile, stat } from 'node:fs/promises'
+import { basename, isAbsolute, join, normalize } from 'node:path'
+import type { EngineName, Origin, Provider, Target } from './contract.ts'
+import { parseEnv } from './env.ts'
+import { Failure } from './failure.ts'
+import { parseDuration, parseSize } from './format.ts'
+import { type KeyName, keys, passedThrough, words, wrongForm } from './keys.ts'
+import { nearest } from './nearest.ts'
+import { configDir, targetsDir } from './paths.ts'
+
+export function checkName(name: string): string {
+  if (/^[A-Za-z0-9][\w.-]{0,63}$/.test(name) && !name.includes('..')) return name
+  throw new Failure('misuse', `not a target's name: '${name.replace(/[\x00-\x1f\x7f]/g, '?')}'`, { hint: 'letters, digits, - _ and . only' })
+}
+
+export const targetDir = (name: string): string => join(targetsDir(), checkName(name))
+
+/** The names of all targets, sorted. */
+export async function targetNames(): Promise<string[]> {
+  const entries = await readdir(targetsDir(), { withFileTypes: true }).catch(unlessMissing([]))
+  const names = entries.filter((entry) => !entry.name.startsWith('.') && (entry.isDirectory() || entry.isSymbolicLink())).map(({ name }) => name)
+  return names.sort()
+}
+
+const unlessMissing =
+  <T>(value: T) =>
+  (error: NodeJS.ErrnoException): T => {
+    if (error.code === 'ENOENT') return value
+    throw error
+  }
+
+async function readOptional(file: string): Promise<string | undefined> {
+  try {
+    const { mode } = await stat(file)
+    if (mode & 0o002) throw new Failure('config', `refusing '${file}': everybody may write it`, { hint: `chmod o-w '${file}'` })
+    const bytes = await readFile(file)
+    const text = bytes.toString('utf8')
+    if (Buffer.compare(Buffer.from(text), bytes) !== 0) throw new Failure('config', `cannot read '${file}': it is not UTF-8`)
+    return text
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return undefined
+    if (code === 'EACCES') throw new Failure('permission', `cannot read '${file}': permission denied`, { hint: 'run as the user who owns it', cause: error })
+    throw error
+  }
+}
+
+/** A target by name. Failure 'config' lists every fault; 'misuse' when there is none of that name, with the nearest. */
+export async function loadTarget(name: string): Promise<Target> {
+  const dir = targetDir(name)
+  const own = join(dir, 'target.env')
+  const texts = [
+    { file: join(configDir(), 'defaults.env'), text: await readOptional(join(configDir(), 'defaults.env')) },
+    { file: own, text: await readOptional(own) },
+  ]
+  if (texts[1]?.text === undefined) {
+    const names = await targetNames()
+    if (names.includes(name)) throw new Failure('config', `cannot load target '${name}': no '${own}'`)
+    const like = nearest(name, names)
+    throw new Failure('misuse', `no target '${name}'`, { hint: like ? `did you mean '${like}'?` : `kedge new ${name} makes one` })
+  }
+  const faults: string[] = []
+  const env: Record<string, string> = {}
+  const origin: Record<string, Origin> = {}
+  for (const { file, text } of texts) {
+    const parsed = parseEnv(text ?? '', file)
+    for (const fault of parsed.faults) faults.push(`${fault.file}:${fault.line}:${fault.column}: ${fault.message}`)
+    for (const [key, { value, line }] of parsed.entries) {
+      env[key] = value
+      origin[key] = { file, line }
+    }
+  }
+  const engine = (env.ENGINE || keys.ENGINE.default) as EngineName
+  faults.push(...(await settingFaults(env, origin, engine)))
+  for (const [key, { default: value }] of Object.entries(keys) as [KeyName, { default?: string }][]) if (value !== undefined) env[key] ??= value
+  const listed = await readPaths(join(dir, 'paths'))
+  const streams = await readStreams(join(dir, 'streams'))
+  faults.push(...listed.faults, ...streams.faults)
+  if (faults.length > 0) throw new Failure('config', `target '${name}' is not valid:\n  ${faults.join('\n  ')}`)
+  const excludes = []
+  for (const file of [join(configDir(), 'exclude'), join(dir, 'exclude')]) if ((await readOptional(file)) !== undefined) excludes.push(file)
+  return Object.freeze({
+    name,
+    engine,
+    dir,
+    env: Object.freeze(env),
+    origin: Object.freeze(origin),
+    paths: Object.freeze(listed.paths),
+    excludes: Object.freeze(excludes),
+    streams: Object.freeze(streams.found),
+    secret: (env.SECRET || 'none') as Provider,
+  })
+}
+
+async function settingFaults(env: Record<string, string>, origin: Record<string, Origin>, engine: string): Promise<string[]> {
+  const faults: string[] = []
+  const fault = (key: string, message: string) => faults.push(`${origin[key]?.file}:${origin[key]?.line}: ${key}: ${message}`)
+  const passed = passedThrough[engine]
+  for (const [key, value] of Object.entries(env)) {
+    const known = Object.hasOwn(keys, key) ? keys[key as KeyName] : undefined
+    if (!known) {
+      if (passed?.test(key)) {
+        if (key === 'RESTIC_PASSWORD') fault(key, "a secret in a plain file: put it into the target's secrets (SECRET=)")
+        continue
+      }
+      if (words(env.PASS_ENV).includes(key)) continue
+      const like = nearest(key, Object.keys(keys))
+      fault(key, `unknown key${like ? `, did you mean ${like}?` : ''}`)
+      continue
+    }
+    const wrong = wrongForm(known.form, value, { duration: parseDuration, size: parseSize }) ?? (value && (await wrongRule(known.form, value)))
+    if (wrong) fault(key, `${wrong}: '${value}'`)
+  }
+  const { parseKeep } = await import('./retain.ts')
+  for (const { key, message } of parseKeep(env).faults) fault(key, message)
+  if (env.SECRET === 'command' && !env.SECRET_COMMAND) fault('SECRET', "'command' needs SECRET_COMMAND")
+  if (env.CANARY && !isAbsolute(env.CANARY)) fault('CANARY', `not an absolute path: '${env.CANARY}'`)
+  return faults
+}
+
+async function wrongRule(form: string, value: string): Promise<string | undefined> {
+  if (form !== 'cron' && form !== 'zone') return undefined
+  const { validate, validZone } = await import('./schedule.ts')
+  if (form === 'cron') return await validate(value)
+  return validZone(value) ? undefined : 'not a time zone'
+}
+
+async function readPaths(file: string): Promise<{ paths: string[]; faults: string[] }> {
+  const text = (await readOptional(file)) ?? ''
+  const paths: string[] = []
+  const faults: string[] = []
+  text.split('\n').forEach((line, index) => {
+    if (line === '' || line.startsWith('#')) return
+    if (!line.startsWith('/')) faults.push(`${file}:${index + 1}: not an absolute path: '${line}'`)
+    else if (line.endsWith('\r')) faults.push(`${file}:${index + 1}: the line ends in a carriage return`)
+    else paths.push(line === '/' ? line : normalize(line).replace(/\/+$/, ''))
+  })
+  return { paths: [...new Set(paths)], faults }
+}
+
+async function readStreams(dir: string): Promise<{ found: { name: string; file: string }[]; faults: string[] }> {
+  const names = await readdir(dir).catch(unlessMissing<string[]>([]))
+  const found: { name: string; file: string }[] = []
+  const faults: string[] = []
+  for (const file of names.filter((name) => !name.startsWith('.') && !name.endsWith('~')).sort().map((name) => join(dir, name))) {
+    const { mode } = await stat(file)
+    const executable = await access(file, constants.X_OK).then(
+      () => true,
+      () => false,
+    )
+    if (!executable) faults.push(`${file}: a stream must be executable`)
+    else if (mode & 0o002) faults.push(`${file}: everybody may write it`)
+    else found.push({ name: basename(file), file })
+  }
+  return { found, faults }
+}
+
+/** The tags by which a target's snapshots are known. */
+export const targetTags = (target: Target): string[] => {
+  const names = words(target.env.SNAPSHOTS_OF)
+  return (names.length > 0 ? names : [target.name]).map((name) => `kedge:${name}`)
+}
+
+/** The time zone of a target's schedules and keep rules; 'local' where it names none. */
+export const zoneOf = (target: Target): string => target.env.TZ || 'local'
