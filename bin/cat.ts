@@ -3,7 +3,7 @@ import { command } from '../lib/cli.ts'
 
 export default command(
   {
-    summary: "write one file of a snapshot to stdout, as raw bytes; a folder comes as tar",
+    summary: 'write one file of a snapshot to stdout, as raw bytes; a folder comes as tar',
     operands: 'target snapshot:path',
     options: {},
     columns: {},

@@ -2,12 +2,11 @@
 //   stdout is data: aligned columns on a terminal, tab-separated without a header in a pipe, one JSON object a line with
 //   --json, the first column alone with -q. stderr is talk. A failure is one line on stderr, and a status.
 //   Reading commands end quietly when their reader goes away; changing ones finish their work first.
-import { isatty } from 'node:tty'
 import minimist from 'minimist'
 import type { Columns, Context, Row, Rows } from './contract.ts'
 import { Cancelled, exitStatuses, Failure, statusFor } from './failure.ts'
 import { parseDuration, parseSize } from './format.ts'
-import { clearProgress, drawProgress, say } from './log.ts'
+import { clearProgress, drawProgress, isTerminal, say } from './log.ts'
 import { nearest } from './nearest.ts'
 import { createPrinter } from './printer.ts'
 
@@ -44,7 +43,7 @@ export type Command<O extends Options = Options> = {
 }
 export type Call<O extends Options> = { options: Values<O>; operands: readonly string[]; context: Context }
 /** Yields rows; what it returns is the status, 0 when nothing. */
-export type Body<O extends Options> = (call: Call<O>) => AsyncGenerator<Rows, number | undefined | void>
+export type Body<O extends Options> = (call: Call<O>) => AsyncGenerator<Rows, number | undefined>
 export type Declared<O extends Options = Options> = Command<O> & { readonly body: Body<O> }
 
 export function command<const O extends Options>(declared: Command<O>, body: Body<O>): Declared<O> {
@@ -63,7 +62,9 @@ const locking = {
   wait: { value: 'DURATION', as: 'seconds', help: 'wait so long for the lock (30s, 10m, 2h)' },
   force: { value: 'GUARD', many: true, help: 'override the guard of this name; the record says so' },
 } as const satisfies Options
-const opening = { 'passphrase-fd': { value: 'N', as: 'count', help: 'read the passphrase of secret.env.gpg from this descriptor' } } as const satisfies Options
+const opening = {
+  'passphrase-fd': { value: 'N', as: 'count', help: 'read the passphrase of secret.env.gpg from this descriptor' },
+} as const satisfies Options
 
 /** All options of a command, its own first. */
 export function optionsOf(declared: Command): Options {
@@ -137,13 +138,17 @@ export function parse(name: string, declared: Command, argv: readonly string[]):
     } else if (word.startsWith('-') && word.length > 1) {
       for (let j = 1; j < word.length; j++) {
         const letter = word[j]
-        const [key, option] = find(`-${letter}`, Object.keys(known).find((each) => known[each]?.short === letter))
+        const [key, option] = find(
+          `-${letter}`,
+          Object.keys(known).find((each) => known[each]?.short === letter),
+        )
         const attached = option.value && j + 1 < word.length ? word.slice(j + 1) : undefined
         add(`-${letter}`, key, option, attached, next)
         if (attached !== undefined) break
       }
     } else operands.push(word)
   }
+  if (seen.has('help')) return { options: { help: true }, operands }
   const names = Object.keys(known)
   const values = minimist(tokens, {
     string: names.filter((key) => known[key]?.value),
@@ -151,7 +156,7 @@ export function parse(name: string, declared: Command, argv: readonly string[]):
   })
   const options: Record<string, unknown> = {}
   for (const [key, option] of Object.entries(known)) options[key] = convert(key, option, values[key], misuse)
-  if (!options.help) arity(declared.operands, operands, misuse)
+  arity(declared.operands, operands, misuse)
   return { options, operands }
 }
 
@@ -162,7 +167,8 @@ function convert(key: string, option: Option, value: unknown, misuse: (message: 
   if (option.many) return value === undefined ? [] : [value].flat()
   if (value === undefined || !option.as) return value
   const text = String(value)
-  const number = option.as === 'count' ? (/^\d+$/.test(text) ? Number(text) : undefined) : option.as === 'bytes' ? parseSize(text) : parseDuration(text)
+  const number =
+    option.as === 'count' ? (/^\d+$/.test(text) ? Number(text) : undefined) : option.as === 'bytes' ? parseSize(text) : parseDuration(text)
   if (number === undefined) throw misuse(`option '--${key}' takes ${forms[option.as]}: '${text}'`)
   return number
 }
@@ -217,9 +223,11 @@ export async function execute(name: string, declared: Declared, argv: readonly s
     },
     report: (error, prefix) => report(error, { ...talk, ...(prefix && { prefix }) }),
     mode: options.explain ? 'explain' : options['dry-run'] ? 'dry-run' : 'act',
-    forced: new Set((options.force as string[] | undefined) ?? []),
+    forced: new Set(Array.isArray(options.force) ? (options.force as string[]) : []), // unlock has a --force of its own
     wait: (options.wait as number | undefined) ?? 0,
-    ask: isatty(2) ? async (question, how) => (await import('./terminal.ts')).ask(question, { ...how, signal: controller.signal }) : undefined,
+    ask: isTerminal(2)
+      ? async (question, how) => (await import('./terminal.ts')).ask(question, { ...how, signal: controller.signal })
+      : undefined,
     passphraseFd: options['passphrase-fd'] as number | undefined,
     output: 1,
   }

@@ -33,7 +33,16 @@ export type Entry = {
   gid: number
   mtime: string
 }
-export type Match = { kind: 'match'; target: string; snapshot: string; time: string; path: string; type: string; size: number; mtime: string }
+export type Match = {
+  kind: 'match'
+  target: string
+  snapshot: string
+  time: string
+  path: string
+  type: string
+  size: number
+  mtime: string
+}
 export type Change = { kind: 'change'; change: '+' | '-' | 'M' | 'T' | 'U' | '?'; path: string; before?: number; after?: number }
 export type Growth = { kind: 'growth'; growth: number; written: number; files: number; path: string }
 export type Compared = {
@@ -44,8 +53,11 @@ export type Compared = {
   added: number
   removed: number
   changed: number
+  /** Bytes of the new and changed files, and what the gone and changed ones had before: the difference is the growth. */
   addedBytes: number
   removedBytes: number
+  /** Bytes of data that the store did not have before the newer one. */
+  stored?: number
 }
 export type Summary = {
   kind: 'summary'
@@ -61,7 +73,19 @@ export type Summary = {
   unreadable?: number
   dryRun?: true
 }
-export type Restored = { kind: 'restored'; target: string; snapshot: string; to: string; files: number; bytes: number; verified: boolean; dryRun?: true }
+export type Restored = {
+  kind: 'restored'
+  target: string
+  snapshot: string
+  to: string
+  /** All but folders; those that were there unchanged too. */
+  files: number
+  bytes: number
+  verified: boolean
+  /** What --delete took away. */
+  deleted?: number
+  dryRun?: true
+}
 export type PlanLine = {
   kind: 'plan'
   target: string
@@ -93,6 +117,8 @@ export type Drilled = {
   /** Files whose restored content was verified against the repository's hashes only. */
   hashes: number
   seconds: number
+  /** The paths of the files, at most 100 of them. */
+  sample: readonly string[]
 }
 export type Sizes = {
   kind: 'sizes'
@@ -135,7 +161,8 @@ export type Marked = {
   reason?: string
   dryRun?: true
 }
-export type Progress = { done: number; total?: number; files?: number; totalFiles?: number; eta?: number; what?: string }
+/** `done` and `total` are bytes unless a unit is named. */
+export type Progress = { done: number; total?: number; unit?: string; files?: number; totalFiles?: number; eta?: number; what?: string }
 export type RunState = 'running' | 'success' | 'warning' | 'failed' | 'skipped' | 'cancelled' | 'crashed'
 export type RunRow = {
   kind: 'run'
@@ -168,7 +195,12 @@ export type StatusRow = {
 }
 export type Finding = { kind: 'finding'; target: string; check: string; level: 'ok' | 'warning' | 'blocked'; text: string; remedy?: string }
 export type Setting = { kind: 'setting'; target: string; key: string; value: string; from: string }
-export type FileRow = { kind: 'file'; target: string; path: string; action: 'written' | 'moved' | 'removed' | 'unchanged' | 'would write' | 'would move' | 'would remove' }
+export type FileRow = {
+  kind: 'file'
+  target: string
+  path: string
+  action: 'written' | 'moved' | 'removed' | 'unchanged' | 'would write' | 'would move' | 'would remove'
+}
 export type Text = { kind: 'text'; text: string }
 /** A line that plain sh runs, printed by --explain. */
 export type CommandLine = { kind: 'command'; command: string }
@@ -266,18 +298,25 @@ export type Verbs = {
   cat: Shape<{ snapshot: string; path: string }, never>
   find: Shape<{ patterns: readonly string[]; ignoreCase: boolean; snapshot?: string }, Match>
   restore: Shape<
-    { what: readonly { snapshot: string; path?: string }[]; to?: string; include: readonly string[]; exclude: readonly string[]; verify: boolean; delete: boolean },
+    {
+      what: readonly { snapshot: string; path?: string }[]
+      to?: string
+      include: readonly string[]
+      exclude: readonly string[]
+      verify: boolean
+      delete: boolean
+    },
     Restored
   >
-  drill: Shape<Sample & { snapshot?: string }, Drilled>
+  drill: Shape<Sample & { snapshot?: string; scratch?: string }, Drilled>
   prune: Shape<{ apply?: string; maxDelete?: number; simulate?: number }, PlanLine | Pruned | SimulatedDay>
   forget: Shape<{ ids: readonly string[] }, Marked>
   hold: Shape<{ ids: readonly string[]; release: boolean }, Marked>
   check: Shape<{ readData?: boolean; within?: number }, Checked>
-  diff: Shape<{ old?: string; newer?: string; live?: boolean; top?: number }, Change | Compared | Growth>
+  diff: Shape<{ old?: string; newer?: string; live?: boolean; metadata?: boolean; top?: number }, Change | Compared | Growth>
   stats: Shape<Record<never, never>, Sizes>
   mount: Shape<{ at: string }, Mounted>
-  copy: Shape<{ to: Target; toSecrets: Readonly<Record<string, string>> }, Copied>
+  copy: Shape<{ to: readonly Target[] }, Copied>
   unlock: Shape<{ force: boolean }, LockRow>
 }
 export type SnapshotFilter = { host?: string; paths?: readonly string[]; tags?: readonly string[] }

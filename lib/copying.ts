@@ -1,4 +1,5 @@
 // Who copies where: COPY_TO of the targets.
+import { join } from 'node:path'
 import type { Target } from './contract.ts'
 import { Failure } from './failure.ts'
 import { words } from './keys.ts'
@@ -14,6 +15,24 @@ export async function copiersTo(name: string): Promise<Target[]> {
       throw error
     })
     if (target && words(target.env.COPY_TO).includes(name)) found.push(target)
+  }
+  return found
+}
+
+/** The targets to whose stores `target` copies: those of COPY_TO, or of them the `wanted` ones. All must load. */
+export async function copiesOf(target: Target, wanted: readonly string[]): Promise<Target[]> {
+  const named = words(target.env.COPY_TO)
+  const hint = `COPY_TO= in ${join(target.dir, 'target.env')} names the targets to whose stores it may copy`
+  if (named.length === 0) throw new Failure('config', `target '${target.name}' has no COPY_TO`, { hint })
+  if (named.includes(target.name)) throw new Failure('config', `COPY_TO of target '${target.name}' names itself`, { hint })
+  const unknown = wanted.find((name) => !named.includes(name))
+  if (unknown !== undefined) throw new Failure('misuse', `COPY_TO of target '${target.name}' does not name '${unknown}'`, { hint })
+  const found: Target[] = []
+  for (const name of wanted.length > 0 ? new Set(wanted) : new Set(named)) {
+    const second = await loadTarget(name)
+    if (second.engine !== target.engine)
+      throw new Failure('config', `cannot copy '${target.name}' to '${name}': ${target.engine} does not copy to ${second.engine}`)
+    found.push(second)
   }
   return found
 }

@@ -57,7 +57,21 @@ export function localTime(rfc3339: string): string {
   return `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())} ${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}`
 }
 
-const sizes = new Set(['size', 'bytes', 'added', 'restore', 'raw', 'growth', 'written', 'addedBytes', 'removedBytes', 'perDay', 'free', 'before', 'after'])
+const sizes = new Set([
+  'size',
+  'bytes',
+  'added',
+  'restore',
+  'raw',
+  'growth',
+  'written',
+  'addedBytes',
+  'removedBytes',
+  'perDay',
+  'free',
+  'before',
+  'after',
+])
 const times = new Set(['time', 'start', 'mtime', 'good', 'failed', 'due', 'oldest', 'oldestVerified'])
 const spans = new Set(['seconds', 'age', 'fullIn'])
 
@@ -86,7 +100,9 @@ export const field = (text: string): string => (/[\t\n\r\\]/.test(text) ? text.r
 
 /** Control characters, which a name may hold, would command the terminal: shown as \xNN. */
 export const harmless = (text: string): string =>
-  /[\x00-\x08\x0a-\x1f\x7f-\x9f]/.test(text) ? text.replace(/[\x00-\x08\x0a-\x1f\x7f-\x9f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`) : text
+  /[\x00-\x08\x0a-\x1f\x7f-\x9f]/.test(text)
+    ? text.replace(/[\x00-\x08\x0a-\x1f\x7f-\x9f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`)
+    : text
 
 /** Pads cells to widths, numbers to the right; the last column is left as it is. */
 export function align(cells: readonly string[], widths: readonly number[], right: readonly boolean[]): string {

@@ -16,17 +16,18 @@ export async function decryptByGpg(file: string, signal: AbortSignal | undefined
   if (status === 0 && /^\[GNUPG:\] DECRYPTION_OKAY/m.test(stderr)) return stdout
   if (passphrase !== undefined && /BAD_PASSPHRASE|Bad session key/.test(stderr)) throw wrongPassphrase(file)
   const key = /^\[GNUPG:\] NO_SECKEY (\w+)/m.exec(stderr)?.[1]
-  throw new Failure('auth', `cannot open '${file}': ${key ? `no secret key ${key}` : reason(stderr)}`, {
+  throw new Failure('auth', `cannot open '${file}': ${key ? `no secret key ${key}` : (said(stderr).pop() ?? 'gpg gave no reason')}`, {
     hint: `gpg --decrypt '${file}' tries it by hand, as this user`,
   })
 }
 
 /** An armored message to the key of `recipient`. Failure `auth` where gpg has no such key, or does not trust it. */
 export async function encryptByGpg(file: string, text: string, recipient: string, signal: AbortSignal | undefined): Promise<string> {
-  const command = ['gpg', '--batch', '--armor', '--encrypt', '--recipient', recipient]
+  // A key that is not here is a mistake: nobody is asked for it over the network.
+  const command = ['gpg', '--batch', '--no-auto-key-locate', '--armor', '--encrypt', '--recipient', recipient]
   const { status, stdout, stderr } = await answer(command, { env: env(), input: text, signal, timeout })
   if (status === 0) return stdout
-  throw new Failure('auth', `cannot seal '${file}' to '${recipient}': ${reason(stderr)}`, {
+  throw new Failure('auth', `cannot seal '${file}' to '${recipient}': ${said(stderr)[0] ?? 'gpg gave no reason'}`, {
     hint: 'gpg --list-secret-keys names the keys that are here',
   })
 }
@@ -40,13 +41,8 @@ const env = () => callerEnv(['GNUPGHOME', 'GPG_TTY', 'DISPLAY', 'WAYLAND_DISPLAY
 /** Where GPG_TTY is not set gpg tells its agent the terminal that it has as stdin, though it reads nothing there. */
 const keyboard = () => (isatty(0) ? 0 : 'ignore')
 
-/** The last line that gpg wrote for people. */
-function reason(stderr: string): string {
+/** What gpg wrote for people. */
+function said(stderr: string): string[] {
   const lines = stderr.split('\n').filter((line) => line.trim() && !line.startsWith('[GNUPG:]'))
-  return (
-    lines
-      .pop()
-      ?.replace(/^gpg: /, '')
-      .trim() || 'gpg gave no reason'
-  )
+  return lines.map((line) => line.replace(/^gpg: /, '').trim())
 }

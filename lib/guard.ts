@@ -9,6 +9,7 @@ export const guards = {
   suspect: 'a suspicious snapshot was not accepted',
   clock: 'the clock jumped',
   newest: 'it is the newest good snapshot of its source',
+  chunker: 'the second store cuts files in other places, so that copies share nothing with its own backups',
 } as const
 export type Guard = keyof typeof guards
 
@@ -37,24 +38,45 @@ export function judge(facts: Facts): Verdict[] {
     verdicts.push({ guard, level, class: kind, message, ...(hint && { hint }) })
   if (writing.has(verb)) {
     if (facts.pinned) add('pin', 'ok', 'refused', `the store is pinned: ${facts.pinned.slice(0, 10)}`)
-    else add('pin', 'blocked', 'refused', `refusing to ${verb} '${target}': its store is not pinned`, `kedge init ${target}, or kedge init --adopt ${target} where it exists`)
+    else
+      add(
+        'pin',
+        'blocked',
+        'refused',
+        `refusing to ${verb} '${target}': its store is not pinned`,
+        `kedge init ${target}, or kedge init --adopt ${target} where it exists`,
+      )
   }
   if (facts.canary) {
     const { path, there } = facts.canary
     if (there) add('canary', 'ok', 'vanished', `the canary is there: ${path}`)
-    else add('canary', 'blocked', 'vanished', `refusing to back up '${target}': the canary '${path}' is gone`, 'is the file system mounted?')
+    else
+      add('canary', 'blocked', 'vanished', `refusing to back up '${target}': the canary '${path}' is gone`, 'is the file system mounted?')
   }
   if (facts.paths) {
     const { present, missing } = facts.paths
     const list = missing.map((path) => `'${path}'`).join(', ')
     if (missing.length === 0 && present.length + facts.others === 0)
-      add('sources', 'blocked', 'config', `target '${target}' has nothing to save: no paths, no streams`, 'write absolute paths into its file paths')
+      add(
+        'sources',
+        'blocked',
+        'config',
+        `target '${target}' has nothing to save: no paths, no streams`,
+        'write absolute paths into its file paths',
+      )
     else if (missing.length === 0) add('sources', 'ok', 'vanished', `all ${present.length + facts.others} sources are there`)
-    else if (present.length === 0) add('sources', 'blocked', 'vanished', `cannot back up '${target}': all paths are missing: ${list}`, 'is the disk mounted?')
+    else if (present.length === 0)
+      add('sources', 'blocked', 'vanished', `cannot back up '${target}': all paths are missing: ${list}`, 'is the disk mounted?')
     else add('sources', 'warning', 'partial', `missing: ${list}`)
   }
   if (verb === 'prune' && facts.lastRun && facts.lastRun.getTime() - facts.now.getTime() > 600_000)
-    add('clock', 'blocked', 'refused', `refusing to prune '${target}': the clock is behind the last run, ${facts.lastRun.toISOString()}`, 'set the clock')
+    add(
+      'clock',
+      'blocked',
+      'refused',
+      `refusing to prune '${target}': the clock is behind the last run, ${facts.lastRun.toISOString()}`,
+      'set the clock',
+    )
   return verdicts
 }
 

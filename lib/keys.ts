@@ -1,6 +1,19 @@
 // The keys of target.env and defaults.env: what each means, its form, and its default. docs/kedge-target.5 follows this table.
 
-export type Form = 'text' | 'words' | 'count' | 'seconds' | 'bytes' | 'yes' | 'percent' | 'keep' | 'within' | 'cron' | 'zone' | 'engine' | 'provider'
+export type Form =
+  | 'text'
+  | 'words'
+  | 'count'
+  | 'seconds'
+  | 'bytes'
+  | 'yes'
+  | 'percent'
+  | 'keep'
+  | 'within'
+  | 'cron'
+  | 'zone'
+  | 'engine'
+  | 'provider'
 export type Key = { readonly form: Form; readonly help: string; readonly default?: string }
 
 const keep = (what: string): Key => ({ form: 'keep', help: `keep the newest snapshot of so many ${what}; 'unlimited' keeps all` })
@@ -34,18 +47,26 @@ export const keys = {
   SCHEDULE_CHECK: schedule('a check'),
   SCHEDULE_DRILL: schedule('a drill'),
   SCHEDULE_COPY: schedule('a copy'),
-  MAX_AGE: { form: 'seconds', help: 'status calls a target stale whose last good backup is older; default: from SCHEDULE_BACKUP, else 26h' },
+  MAX_AGE: {
+    form: 'seconds',
+    help: 'status calls a target stale whose last good backup is older; default: from SCHEDULE_BACKUP, else 26h',
+  },
   TZ: { form: 'zone', help: "the time zone of schedules and keep rules; default: this machine's" },
   SECRET: { form: 'provider', help: 'where the secrets come from: gpg, command, credential, file, none', default: 'none' },
   SECRET_COMMAND: { form: 'text', help: 'the command whose stdout is an env file with the secrets (SECRET=command)' },
   COPY_TO: { form: 'words', help: 'other targets to whose stores copy takes the snapshots' },
   CANARY: { form: 'text', help: 'a file that must exist, or the backup fails before anything is written' },
   SHRINK_LIMIT: { form: 'percent', help: 'a backup smaller than this share of the usual size is suspect; 0: off', default: '50' },
-  CHURN_LIMIT: { form: 'percent', help: 'a backup in which more than this share of the files changed, far above the usual, is suspect; 0: off', default: '50' },
+  CHURN_LIMIT: {
+    form: 'percent',
+    help: 'a backup in which more than this share of the files changed, far above the usual, is suspect; 0: off',
+    default: '50',
+  },
   LIMIT_UP: { form: 'bytes', help: 'bytes a second to the store' },
   LIMIT_DOWN: { form: 'bytes', help: 'bytes a second from the store' },
   NICE: { form: 'count', help: 'priority of the tools, 0 to 19 (nice)' },
   TIMEOUT: { form: 'seconds', help: 'time limit of a run', default: '24h' },
+  CONNECT_TIMEOUT: { form: 'seconds', help: 'give up on a store that cannot be opened', default: '60s' },
   LOCK_WAIT: { form: 'seconds', help: "wait so long for the store's own lock", default: '60s' },
   ONE_FILE_SYSTEM: { form: 'yes', help: 'stay on the file systems of the paths', default: 'yes' },
   EXCLUDE_CACHES: { form: 'yes', help: 'leave out folders with a CACHEDIR.TAG', default: 'yes' },
@@ -62,7 +83,11 @@ export const passedThrough: Record<string, RegExp> = {
 }
 
 /** What the value of a key may not be, in words; undefined when it is well. The forms cron, zone, keep and within have homes of their own. */
-export function wrongForm(form: Form, value: string, parse: { duration: (s: string) => unknown; size: (s: string) => unknown }): string | undefined {
+export function wrongForm(
+  form: Form,
+  value: string,
+  parse: { duration: (s: string) => unknown; size: (s: string) => unknown },
+): string | undefined {
   if (value === '') return undefined // empty switches a default off
   switch (form) {
     case 'count':

@@ -120,7 +120,14 @@ export async function expire(state: string, before: Date): Promise<void> {
     if (Date.parse(run.start) >= before.getTime()) kept.push(JSON.stringify(run))
     else dropped++
   }
-  if (dropped > 0) await replaceFile(ledgerFile(state), kept.reverse().map((line) => `${line}\n`).join(''))
+  if (dropped > 0)
+    await replaceFile(
+      ledgerFile(state),
+      kept
+        .reverse()
+        .map((line) => `${line}\n`)
+        .join(''),
+    )
   const oldest = runId(before, '')
   for (const name of await readdir(join(state, 'logs'))) if (name < oldest) await rm(join(state, 'logs', name))
 }

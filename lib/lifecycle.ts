@@ -11,9 +11,9 @@ import { type Holder, type Lock, take } from './lock.ts'
 import { logTo, redact } from './log.ts'
 import { readMarks, writeMarks } from './marks.ts'
 import { stateDir } from './paths.ts'
+import { preamble } from './preamble.ts'
 import { gather } from './preflight.ts'
 import { clearRunning, lockDir, type Running, showRunning } from './running.ts'
-import { preamble } from './preamble.ts'
 import { openSecrets } from './secret.ts'
 import { suspicious } from './suspicion.ts'
 
@@ -34,10 +34,25 @@ const kinds: Readonly<Record<string, { lock?: 'write' | 'check' | 'drill'; recor
   restore: { record: true },
 }
 
-const reported: ReadonlySet<Row['kind']> = new Set(['summary', 'restored', 'pruned', 'checked', 'drilled', 'copied', 'store', 'marked', 'lock'])
+const reported: ReadonlySet<Row['kind']> = new Set([
+  'summary',
+  'restored',
+  'pruned',
+  'checked',
+  'drilled',
+  'copied',
+  'store',
+  'marked',
+  'lock',
+])
 
 /** One run of an engine's verb on a target. Returns the status: 0, or 3 when a part was not done. */
-export async function* run<V extends Verb>(verb: V, target: Target, options: Verbs[V]['options'], context: Context): AsyncGenerator<Rows, number> {
+export async function* run<V extends Verb>(
+  verb: V,
+  target: Target,
+  options: Verbs[V]['options'],
+  context: Context,
+): AsyncGenerator<Rows, number> {
   const act = await verbOf(target.engine, verb)
   if ('instead' in act) throw new Failure('misuse', `the engine ${target.engine} has no ${verb}`, { hint: act.instead })
   const names = verb === 'backup' ? (options as Verbs['backup']['options']).names : undefined
@@ -128,7 +143,8 @@ async function* recorded(
   const state = stateDir(target.name)
   const start = new Date()
   const run = runId(start, randomBytes(3).toString('hex'))
-  const lock = kind.lock ? await takeLock(verb, target, context, kind.lock, run) : (makeStateOf(target), undefined)
+  makeStateOf(target)
+  const lock = kind.lock ? await takeLock(verb, target, context, kind.lock, run) : undefined
   const endLog = logTo(logFile(state, run))
   const warnings: string[] = []
   const results: Row[] = []
@@ -190,13 +206,20 @@ function timeLimit(target: Target, signal: AbortSignal): { signal: AbortSignal; 
   const seconds = parseDuration(target.env.TIMEOUT ?? '') ?? 0
   if (!seconds) return { signal, clear: () => undefined }
   const controller = new AbortController()
-  const late = () => controller.abort(new Failure('timeout', `timed out after ${target.env.TIMEOUT}`, { hint: `TIMEOUT in target.env sets the limit` }))
+  const late = () =>
+    controller.abort(new Failure('timeout', `timed out after ${target.env.TIMEOUT}`, { hint: `TIMEOUT in target.env sets the limit` }))
   const timer = setTimeout(late, Math.min(seconds * 1000, 2 ** 31 - 1))
   return { signal: AbortSignal.any([signal, controller.signal]), clear: () => clearTimeout(timer) }
 }
 
 /** Judges the facts: what warns is warned of, what blocks is thrown, unless it was overridden by name. */
-async function guard(verb: string, target: Target, context: Context, warn: RunContext['warn'], names: readonly string[] | undefined): Promise<void> {
+async function guard(
+  verb: string,
+  target: Target,
+  context: Context,
+  warn: RunContext['warn'],
+  names: readonly string[] | undefined,
+): Promise<void> {
   for (const verdict of judge(await gather(verb, target, { names }))) {
     if (verdict.level === 'ok') continue
     if (context.forced.has(verdict.guard)) warn(`guard '${verdict.guard}' overridden: ${verdict.message}`)
@@ -218,7 +241,18 @@ async function recover(target: Target, lock: Lock, context: Context): Promise<vo
     context.log(`the run ${holder.run} (${holder.verb}) crashed: recorded`)
     const message = `its process ${holder.pid} on ${holder.host ?? hostname()} ended without a word`
     const start = holder.at
-    await keep(target, { kind: 'run', target: target.name, run: holder.run, verb: holder.verb, state: 'crashed', status: 1, start, seconds: 0, class: 'tool', message })
+    await keep(target, {
+      kind: 'run',
+      target: target.name,
+      run: holder.run,
+      verb: holder.verb,
+      state: 'crashed',
+      status: 1,
+      start,
+      seconds: 0,
+      class: 'tool',
+      message,
+    })
   }
 }
 
@@ -234,7 +268,9 @@ async function suspect(target: Target, summary: Summary, warn: RunContext['warn'
   if (!reason) return
   const marks = await readMarks(target.name)
   await writeMarks(target.name, { ...marks, suspects: { ...marks.suspects, [summary.snapshot]: reason } })
-  warn(`snapshot ${summary.snapshot.slice(0, 8)} is suspect: ${reason}; prune waits for 'kedge accept ${target.name} ${summary.snapshot.slice(0, 8)}'`)
+  warn(
+    `snapshot ${summary.snapshot.slice(0, 8)} is suspect: ${reason}; prune waits for 'kedge accept ${target.name} ${summary.snapshot.slice(0, 8)}'`,
+  )
 }
 
 type End = {
@@ -260,7 +296,15 @@ function ended({ target, run, verb, start, failure, partial, warnings, results, 
   const message = redact(failure instanceof Error ? failure.message : String(failure))
   if (failure instanceof Failure) {
     const state = failure.class === 'skipped' ? 'skipped' : 'failed'
-    return { ...base, state, status: statusFor(failure), class: failure.class, message, ...(failure.hint && { hint: failure.hint }), ...more }
+    return {
+      ...base,
+      state,
+      status: statusFor(failure),
+      class: failure.class,
+      message,
+      ...(failure.hint && { hint: failure.hint }),
+      ...more,
+    }
   }
   if (failure instanceof Cancelled) return { ...base, state: 'cancelled', status: statusFor(failure), message, ...more }
   return { ...base, state: 'failed', status: 70, class: 'bug', message, ...more }

@@ -12,7 +12,7 @@ import { digest } from './retain.ts'
 export type SavedPlan = { readonly store: string; readonly digest: string; readonly made: string; readonly ids: readonly string[] }
 
 const planFile = (target: string) => join(stateDir(target), 'plan.json')
-const unprunedFile = (target: string) => join(stateDir(target), 'unpruned')
+const unprunedFile = (target: string) => join(stateDir(target), 'unpruned.json')
 
 /** Replaces the saved plan. Why it could not be written, in words; undefined when it was. */
 export async function savePlan(target: string, plan: SavedPlan): Promise<string | undefined> {
@@ -45,12 +45,9 @@ export async function savedPlan(target: Target, wanted: string, store: string): 
 /** Snapshots are about to be deleted: until `pruned`, the store holds data that no snapshot needs. */
 export async function unpruned(target: string): Promise<void> {
   makeState(stateDir(target))
-  await replaceFile(unprunedFile(target), `${new Date().toISOString()}\n`)
+  await replaceFile(unprunedFile(target), JSON.stringify({ since: new Date().toISOString() }))
 }
 
 export const pruned = (target: string): Promise<void> => rm(unprunedFile(target), { force: true })
 
-export async function isUnpruned(target: string): Promise<boolean> {
-  const { exists } = await import('./source/paths.ts')
-  return exists(unprunedFile(target))
-}
+export const isUnpruned = async (target: string): Promise<boolean> => (await readJson(unprunedFile(target))) !== undefined

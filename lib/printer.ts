@@ -1,8 +1,8 @@
 // Rows to stdout: a table on a terminal, tab-separated lines in a pipe, JSON lines. Belongs to cli.ts.
 import { writeSync } from 'node:fs'
-import { isatty } from 'node:tty'
 import type { Columns, Kind, Row } from './contract.ts'
 import { align, field, harmless, plain, pretty } from './format.ts'
+import { isTerminal } from './log.ts'
 
 export type Printer = {
   /** The reader went away. */
@@ -18,7 +18,7 @@ const settleMs = 100
 const buffered = 65_536
 
 export function createPrinter(columns: Columns, options: { json: boolean; quiet: boolean }): Printer {
-  const table = !options.json && !options.quiet && isatty(1)
+  const table = !options.json && !options.quiet && isTerminal(1)
   let pending = ''
   let closed = false
   let timer: NodeJS.Timeout | undefined

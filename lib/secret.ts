@@ -223,7 +223,11 @@ async function replace(file: string, { sealed, text, mode, opened }: Sealing & {
     } finally {
       await handle.close()
     }
-    const back = await opened(fresh)
+    const back = await opened(fresh).catch((error: unknown) => {
+      if (!(error instanceof Failure)) throw error
+      const why = error.message.replace(/^.*?': /, '')
+      throw new Failure(error.class, `cannot seal '${file}': what was written does not open: ${why}`, { cause: error })
+    })
     if (back !== text) throw new Failure('damaged', `cannot seal '${file}': what was written does not open to the same bytes`)
     await rename(fresh, file).catch(trouble)
   } catch (error) {

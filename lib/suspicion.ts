@@ -7,11 +7,7 @@ const enough = 3
 const median = (numbers: readonly number[]): number => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? 0
 
 /** Why a backup is suspect, or undefined. `history`: earlier good summaries of the same source. Limits in percent, 0 is off. */
-export function suspicious(
-  summary: Summary,
-  history: readonly Summary[],
-  limits: { shrink: number; churn: number },
-): string | undefined {
+export function suspicious(summary: Summary, history: readonly Summary[], limits: { shrink: number; churn: number }): string | undefined {
   if (history.length < enough) return undefined
   const usual = { bytes: median(history.map((each) => each.bytes)), files: median(history.map((each) => each.files)) }
   if (limits.shrink > 0) {

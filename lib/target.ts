@@ -11,7 +11,9 @@ import { configDir, targetsDir } from './paths.ts'
 
 export function checkName(name: string): string {
   if (/^[A-Za-z0-9][\w.-]{0,63}$/.test(name) && !name.includes('..')) return name
-  throw new Failure('misuse', `not a target's name: '${name.replace(/[\x00-\x1f\x7f]/g, '?')}'`, { hint: 'letters, digits, - _ and . only' })
+  throw new Failure('misuse', `not a target's name: '${name.replace(/[\x00-\x1f\x7f]/g, '?')}'`, {
+    hint: 'letters, digits, - _ and . only',
+  })
 }
 
 export const targetDir = (name: string): string => join(targetsDir(), checkName(name))
@@ -19,7 +21,9 @@ export const targetDir = (name: string): string => join(targetsDir(), checkName(
 /** The names of all targets, sorted. */
 export async function targetNames(): Promise<string[]> {
   const entries = await readdir(targetsDir(), { withFileTypes: true }).catch(unlessMissing([]))
-  const names = entries.filter((entry) => !entry.name.startsWith('.') && (entry.isDirectory() || entry.isSymbolicLink())).map(({ name }) => name)
+  const names = entries
+    .filter((entry) => !entry.name.startsWith('.') && (entry.isDirectory() || entry.isSymbolicLink()))
+    .map(({ name }) => name)
   return names.sort()
 }
 
@@ -41,14 +45,14 @@ async function readOptional(file: string): Promise<string | undefined> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT') return undefined
-    if (code === 'EACCES') throw new Failure('permission', `cannot read '${file}': permission denied`, { hint: 'run as the user who owns it', cause: error })
+    if (code === 'EACCES')
+      throw new Failure('permission', `cannot read '${file}': permission denied`, { hint: 'run as the user who owns it', cause: error })
     throw error
   }
 }
 
-/** A target by name. Failure 'config' lists every fault; 'misuse' when there is none of that name, with the nearest. */
-export async function loadTarget(name: string): Promise<Target> {
-  const dir = targetDir(name)
+/** A target by name; `dir` for one that is not in its place yet. Failure 'config' lists every fault; 'misuse' when there is none of that name, with the nearest. */
+export async function loadTarget(name: string, dir = targetDir(name)): Promise<Target> {
   const own = join(dir, 'target.env')
   const texts = [
     { file: join(configDir(), 'defaults.env'), text: await readOptional(join(configDir(), 'defaults.env')) },
@@ -73,7 +77,8 @@ export async function loadTarget(name: string): Promise<Target> {
   }
   const engine = (env.ENGINE || keys.ENGINE.default) as EngineName
   faults.push(...(await settingFaults(env, origin, engine)))
-  for (const [key, { default: value }] of Object.entries(keys) as [KeyName, { default?: string }][]) if (value !== undefined) env[key] ??= value
+  for (const [key, { default: value }] of Object.entries(keys) as [KeyName, { default?: string }][])
+    if (value !== undefined) env[key] ??= value
   const listed = await readPaths(join(dir, 'paths'))
   const streams = await readStreams(join(dir, 'streams'))
   faults.push(...listed.faults, ...streams.faults)
@@ -109,7 +114,8 @@ async function settingFaults(env: Record<string, string>, origin: Record<string,
       fault(key, `unknown key${like ? `, did you mean ${like}?` : ''}`)
       continue
     }
-    const wrong = wrongForm(known.form, value, { duration: parseDuration, size: parseSize }) ?? (value && (await wrongRule(known.form, value)))
+    const wrong =
+      wrongForm(known.form, value, { duration: parseDuration, size: parseSize }) ?? (value && (await wrongRule(known.form, value)))
     if (wrong) fault(key, `${wrong}: '${value}'`)
   }
   const { parseKeep } = await import('./retain.ts')
@@ -143,7 +149,10 @@ async function readStreams(dir: string): Promise<{ found: { name: string; file: 
   const names = await readdir(dir).catch(unlessMissing<string[]>([]))
   const found: { name: string; file: string }[] = []
   const faults: string[] = []
-  for (const file of names.filter((name) => !name.startsWith('.') && !name.endsWith('~')).sort().map((name) => join(dir, name))) {
+  for (const file of names
+    .filter((name) => !name.startsWith('.') && !name.endsWith('~'))
+    .sort()
+    .map((name) => join(dir, name))) {
     const { mode } = await stat(file)
     const executable = await access(file, constants.X_OK).then(
       () => true,

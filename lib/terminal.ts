@@ -21,7 +21,7 @@ export async function ask(question: string, options: { hidden?: boolean; signal?
     try {
       return await readLine(keyboard, { shown, screen, hidden: options.hidden === true, signal: options.signal })
     } finally {
-      void 0
+      keyboard.setRawMode(false)
       keyboard.destroy()
     }
   } finally {
@@ -70,7 +70,7 @@ function readLine(keyboard: ReadStream, { shown, screen, hidden, signal }: Askin
       else if (state === 'empty') nothing()
       else if (state === 'ended') ended(!hidden)
     })
-    void hidden
+    if (hidden) keyboard.setRawMode(true)
     tell(screen, `${shown} `)
   })
 }

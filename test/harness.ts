@@ -110,6 +110,8 @@ export type RunOptions = {
   env?: Record<string, string | undefined>
   input?: string | Uint8Array
   cwd?: string
+  /** Runs it as this user and group. */
+  uid?: number
   /** Seconds (120) after which the child is killed and the result is an error. */
   timeout?: number
 }
@@ -117,7 +119,12 @@ export type RunOptions = {
 /** Starts a program on the machine, with nothing in its environment but the machine's and `options.env` (undefined removes). */
 export function startProgram(machine: Machine, file: string, args: readonly string[], options: RunOptions = {}): Started {
   const env = Object.fromEntries(Object.entries({ ...machine.env, ...options.env }).filter(([, value]) => value !== undefined))
-  const child = spawn(file, args, { env, cwd: options.cwd ?? machine.dir, stdio: 'pipe' })
+  const child = spawn(file, args, {
+    env,
+    cwd: options.cwd ?? machine.dir,
+    stdio: 'pipe',
+    ...(options.uid && { uid: options.uid, gid: options.uid }),
+  })
   machine.t.after(() => child.kill('SIGKILL'))
   child.stdin.on('error', () => {})
   child.stdin.end(options.input ?? '')

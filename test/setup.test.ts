@@ -191,8 +191,20 @@ test('two commands: a home is saved, proven and restored byte by byte, and a sec
   assert.equal(first.status, 0, first.stdout + first.stderr)
   assert.match(first.stdout, /A copy on the same disk is no protection from that disk\. It lies on the same file system/)
   const repository = path.join(real.home, '.local/share/kedge/local')
-  for (const said of [repository, path.join(real.config, 'targets/local/secret.env'), saved]) assert.ok(first.stdout.includes(said), said)
-  assert.deepEqual(fs.readFileSync(path.join(real.config, 'targets/local/paths'), 'utf8').split('\n').filter(Boolean), [saved, other])
+  for (const said of [
+    repository,
+    path.join(real.config, 'targets/local/secret.env'),
+    path.join(real.config, 'targets/local/recovery.txt'),
+    saved,
+  ])
+    assert.ok(first.stdout.includes(said), said)
+  assert.deepEqual(
+    fs
+      .readFileSync(path.join(real.config, 'targets/local/paths'), 'utf8')
+      .split('\n')
+      .filter((line) => line.startsWith('/')),
+    [saved, other],
+  )
 
   const link = path.join(real.home, '.local/bin/kedge')
   const before = path.join(real.dir, 'before')

@@ -9,7 +9,8 @@ import { createLine } from '../lib/terminal.ts'
 import { root, scratch } from './harness.ts'
 
 const program = `
-  import { appendFileSync, writeFileSync } from 'node:fs'
+  import { execFileSync } from 'node:child_process'
+  import { appendFileSync, openSync, writeFileSync } from 'node:fs'
   import { ReadStream } from 'node:tty'
   import { ask } from './lib/terminal.ts'
   const [, , pid, how, upset] = process.argv
@@ -31,6 +32,8 @@ const program = `
   } catch (error) {
     console.log('rejected', error.name, error.class ?? error.signal ?? '', error.message)
   }
+  // While kedge goes on with its work the terminal is the operator's again.
+  if (upset !== 'none') console.log(/(^|\\s)echo\\s/.test(execFileSync('stty', ['-a'], { stdio: [openSync('/dev/tty'), 'pipe', 'inherit'] })) ? 'echo on' : 'echo off')
 `
 
 /** The program above on a terminal of its own (script), its stdin not the terminal. */
@@ -80,7 +83,8 @@ async function terminal(t: TestContext, how: 'hidden' | 'shown', upset = '') {
     /** Types, and waits until it was read: a signal would overtake it, and what comes after the end is the shell's to echo. */
     async typeAndWait(text: string) {
       child.stdin.write(text)
-      while (!fs.existsSync(`${pid}.read`) || fs.readFileSync(`${pid}.read`, 'utf8') !== text) await setTimeout(10)
+      while (!fs.existsSync(`${pid}.read`) || fs.readFileSync(`${pid}.read`, 'utf8') !== text)
+        await setTimeout(10, undefined, { signal: t.signal })
     },
     signal: (name: NodeJS.Signals) => process.kill(Number(fs.readFileSync(pid, 'utf8')), name),
     /** All that was on the screen, once the terminal is as it was before. */
@@ -90,21 +94,24 @@ async function terminal(t: TestContext, how: 'hidden' | 'shown', upset = '') {
       await ended
       assert.equal(fs.readFileSync(after, 'utf8'), fs.readFileSync(before, 'utf8'))
       assert.match(fs.readFileSync(after, 'utf8'), /(?<!-)\becho\b/)
+      if (upset === '') assert.match(screen, /\necho on\r\n/)
       return screen.replaceAll('\r\n', '\n')
     },
   }
 }
 
+// A terminal that waits for ever is a failure.
+const limit = { timeout: 30_000 }
 const hex = (text: string) => Buffer.from(text).toString('hex')
 
-test('a hidden answer is read from the terminal, is not shown, and the echo is on again', async (t) => {
+test('a hidden answer is read from the terminal, is not shown, and the echo is on again', limit, async (t) => {
   const tty = await terminal(t, 'hidden')
   tty.type('pass wörd €\r')
   const screen = await tty.end()
-  assert.equal(screen, `what is it? \nanswer ${hex('pass wörd €')}\nstatus 0\nover\n`)
+  assert.equal(screen, `what is it? \nanswer ${hex('pass wörd €')}\necho on\nstatus 0\nover\n`)
 })
 
-test('a character that comes in two pieces, and one that is taken back, are whole characters', async (t) => {
+test('a character that comes in two pieces, and one that is taken back, are whole characters', limit, async (t) => {
   const tty = await terminal(t, 'hidden')
   const [first, second] = [Buffer.from('ö').subarray(0, 1), Buffer.from('ö').subarray(1)]
   tty.type('xyz€\x7f\x7f')
@@ -113,7 +120,7 @@ test('a character that comes in two pieces, and one that is taken back, are whol
   assert.match(await tty.end(), new RegExp(`answer ${hex('xyöb')}\n`))
 })
 
-test('an answer that need not be hidden is shown', async (t) => {
+test('an answer that need not be hidden is shown', limit, async (t) => {
   const tty = await terminal(t, 'shown')
   tty.type('yesn\x7fö\r')
   const screen = await tty.end()
@@ -121,30 +128,30 @@ test('an answer that need not be hidden is shown', async (t) => {
   assert.match(screen, new RegExp(`answer ${hex('yesö')}\n`))
 })
 
-test('^D after some text ends an answer that is shown', async (t) => {
+test('^D after some text ends an answer that is shown', limit, async (t) => {
   const tty = await terminal(t, 'shown')
   tty.type('yes\x04\x04')
   assert.match(await tty.end(), new RegExp(`answer ${hex('yes')}\n`))
 })
 
 for (const how of ['hidden', 'shown'] as const) {
-  test(`^C at a question (${how}) cancels, shows nothing that was typed, and the echo is on again`, async (t) => {
+  test(`^C at a question (${how}) cancels, shows nothing that was typed, and the echo is on again`, limit, async (t) => {
     const tty = await terminal(t, how)
     if (how === 'hidden') tty.type('geheim')
     tty.type('\x03')
     const screen = await tty.end()
-    assert.match(screen, /rejected Cancelled SIGINT cancelled by SIGINT\nstatus 0\n/)
+    assert.match(screen, /rejected Cancelled SIGINT cancelled by SIGINT\necho on\nstatus 0\n/)
     assert.ok(!screen.includes('geheim'), screen)
   })
 
-  test(`^D on an empty line (${how}) is misuse`, async (t) => {
+  test(`^D on an empty line (${how}) is misuse`, limit, async (t) => {
     const tty = await terminal(t, how)
     tty.type('\x04')
     assert.match(await tty.end(), /rejected Failure misuse no answer to 'what is it\?'\n/)
   })
 
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const) {
-    test(`${name} at a question (${how}) cancels, and the echo is on again`, async (t) => {
+    test(`${name} at a question (${how}) cancels, and the echo is on again`, limit, async (t) => {
       const tty = await terminal(t, how)
       if (how === 'hidden') await tty.typeAndWait('geheim')
       tty.signal(name)
@@ -155,17 +162,17 @@ for (const how of ['hidden', 'shown'] as const) {
   }
 }
 
-test('an aborted signal rejects with its reason, and the echo is on again', async (t) => {
+test('an aborted signal rejects with its reason, and the echo is on again', limit, async (t) => {
   const tty = await terminal(t, 'hidden')
   tty.signal('SIGUSR2')
-  assert.match(await tty.end(), /^what is it\? \nrejected Error {2}the work was called off\nstatus 0\n/)
+  assert.match(await tty.end(), /^what is it\? \nrejected Error {2}the work was called off\necho on\nstatus 0\n/)
 })
 
 for (const [upset, status] of [
   ['throw', 1],
   ['exit', 9],
 ] as const) {
-  test(`the echo is on again after an end by ${upset} while somebody types`, async (t) => {
+  test(`the echo is on again after an end by ${upset} while somebody types`, limit, async (t) => {
     const tty = await terminal(t, 'hidden', upset)
     await tty.typeAndWait('geheim')
     tty.signal('SIGUSR2')
@@ -175,12 +182,15 @@ for (const [upset, status] of [
   })
 }
 
-test('without a terminal a question is misuse', async (t) => {
+test('without a terminal a question is misuse', limit, async (t) => {
   const dir = scratch(t)
   const file = path.join(dir, 'asking.mjs')
   await build({ stdin: { contents: program, resolveDir: root }, outfile: file, bundle: true, platform: 'node', format: 'esm' })
   // detached is setsid: no controlling terminal
-  const child = spawn(process.execPath, [file, path.join(dir, 'pid'), 'hidden'], { detached: true, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [file, path.join(dir, 'pid'), 'hidden', 'none'], {
+    detached: true,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   let out = ''
   for await (const chunk of child.stdout) out += chunk
   assert.equal(out, "rejected Failure misuse cannot ask 'what is it?': there is no terminal\n")

@@ -5,15 +5,15 @@ import type { RunContext, Summary, Target, VerbOf, Verbs } from '../../contract.
 import { Failure } from '../../failure.ts'
 import { words } from '../../keys.ts'
 import { cacheDir, stateDir } from '../../paths.ts'
+import { quote } from '../../shell.ts'
 import { presentPaths } from '../../source/paths.ts'
 import { withoutOwnDeadLocks } from './deadlock.ts'
 import { verifyIdentity } from './identity.ts'
+import { withNames } from './names.ts'
 import { literal } from './pattern.ts'
 import { savePaths, saveStream } from './save.ts'
-import { quote } from '../../shell.ts'
 import { askRestic, explain, localRepository, version } from './tool.ts'
 import { has, type Version } from './version.ts'
-import { withNames } from './names.ts'
 
 type Options = Verbs['backup']['options']
 
@@ -32,7 +32,13 @@ function commonArgs(target: Target, options: Options, dryRun: boolean, restic: V
 }
 
 /** argv for the paths; `from` is a file of NUL-ended names in place of `paths`. */
-export function pathsArgs(target: Target, options: Options, paths: readonly string[] | { from: string }, dryRun: boolean, restic: Version): string[] {
+export function pathsArgs(
+  target: Target,
+  options: Options,
+  paths: readonly string[] | { from: string },
+  dryRun: boolean,
+  restic: Version,
+): string[] {
   const listed = 'from' in paths
   return [
     ...commonArgs(target, options, dryRun, restic),
@@ -53,7 +59,9 @@ export function streamArgs(target: Target, options: Options, name: string, dryRu
 /** The repository, kedge's cache and its state for this target, where they lie in what is saved: they would grow by themselves. */
 function ownFolders(target: Target, paths: readonly string[]): string[] {
   const inside = (folder: string) => paths.some((path) => path === '/' || folder === path || folder.startsWith(`${path}/`))
-  return [localRepository(target), cacheDir(target.name), join(stateDir(target.name), 'scratch')].filter((folder) => folder !== undefined && inside(folder)) as string[]
+  return [localRepository(target), cacheDir(target.name), join(stateDir(target.name), 'scratch')].filter(
+    (folder) => folder !== undefined && inside(folder),
+  ) as string[]
 }
 
 const backup: VerbOf<'backup'> = async function* (target, options, context) {
@@ -94,7 +102,10 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
         context.log(`stream '${stream.name}': ${error.message}`)
       }
     }
-    if (failures[0]) throw failures.length === 1 ? failures[0] : new Failure(failures[0].class, `${failures.length} streams failed: ${failures.map((each) => each.message).join('; ')}`)
+    if (failures[0])
+      throw failures.length === 1
+        ? failures[0]
+        : new Failure(failures[0].class, `${failures.length} streams failed: ${failures.map((each) => each.message).join('; ')}`)
   } finally {
     await identity.stop()
   }
@@ -132,4 +143,3 @@ async function takeBack(target: Target, context: RunContext, { snapshot }: Summa
   await askRestic(target, ['forget', snapshot], context, { action: `take snapshot ${snapshot.slice(0, 8)} out of the foreign store` })
   context.log(`snapshot ${snapshot.slice(0, 8)} was taken out of the foreign store again`)
 }
-

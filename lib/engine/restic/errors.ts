@@ -7,19 +7,25 @@ const messages: readonly (readonly [RegExp, Class])[] = [
   [/wrong password or no key found/i, 'auth'],
   [/repository is already locked|unable to create lock in backend: .*lock/i, 'locked'],
   [/no space left on device|disk quota exceeded|ENOSPC/i, 'space'],
-  [/Permission denied \(publickey|\b401\b|\b403\b|access ?denied|InvalidAccessKeyId|SignatureDoesNotMatch|NoCredentialProviders|AuthorizationFailure|no credentials found/i, 'auth'],
+  [
+    /Permission denied \(publickey|\b401\b|\b403\b|access ?denied|InvalidAccessKeyId|SignatureDoesNotMatch|NoCredentialProviders|AuthorizationFailure|no credentials found/i,
+    'auth',
+  ],
   [
     /connection refused|no such host|i\/o timeout|network is unreachable|host is unreachable|no route to host|could not resolve hostname|connection timed out|connection reset|ssh command exited|subprocess ssh|subprocess rclone|EOF.*sftp|TLS handshake|Connection closed by|\b50[234]\b/i,
     'unreachable',
   ],
   [/is there a repository at the following location|unable to open config file|repository does not exist/i, 'missing'],
-  [/repository contains errors|ciphertext verification failed|invalid data returned|hash mismatch|pack .* (?:contains|damaged)|integrity error/i, 'damaged'],
+  [
+    /repository contains errors|ciphertext verification failed|invalid data returned|hash mismatch|pack .* (?:contains|damaged)|integrity error/i,
+    'damaged',
+  ],
   [/permission denied|operation not permitted|read-only file system/i, 'permission'],
   [/no snapshot found|no matching ID found|multiple IDs with prefix/i, 'empty'],
 ]
 const statuses: Readonly<Record<number, Class>> = { 10: 'missing', 11: 'locked', 12: 'auth' }
 
-const hints: Partial<Record<Class, string>> = {
+export const hints: Partial<Record<Class, string>> = {
   auth: 'the password or the credentials in the secrets do not open it',
   locked: 'kedge unlock shows who holds the lock; --wait waits for kedge’s own',
   missing: 'is the disk mounted, the path right? Only kedge init creates a repository',

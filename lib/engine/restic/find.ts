@@ -28,7 +28,11 @@ const find: VerbOf<'find'> = async function* (target, options, context) {
     for (const { path, type, size, mtime } of matches ?? [])
       rows.push({ kind: 'match', target: target.name, snapshot, time, path, type, size: size ?? 0, mtime: new Date(mtime).toISOString() })
   }
-  if (rows.length === 0) throw new Failure('empty', `nothing found in the snapshots of '${target.name}': ${options.patterns.map((each) => `'${each}'`).join(', ')}`)
+  if (rows.length === 0)
+    throw new Failure(
+      'empty',
+      `nothing found in the snapshots of '${target.name}': ${options.patterns.map((each) => `'${each}'`).join(', ')}`,
+    )
   yield rows.sort((a, b) => (a.time < b.time ? 1 : a.time > b.time ? -1 : a.path < b.path ? -1 : 1))
 }
 export default find

@@ -17,17 +17,18 @@ export async function readConfig(target: Target, context: RunContext, signal = c
   return config
 }
 
-/** Throws Failure 'refused' when the store is not the pinned one. `--force=identity` lets it pass, with a warning. */
-export async function verifyIdentity(target: Target, context: RunContext, signal = context.signal): Promise<void> {
-  const { id } = await readConfig(target, context, signal)
+/** The store's config. Throws Failure 'refused' when the store is not the pinned one. `--force=identity` lets it pass, with a warning. */
+export async function verifyIdentity(target: Target, context: RunContext, signal = context.signal, verb = 'write'): Promise<Config> {
+  const config = await readConfig(target, context, signal)
+  const { id } = config
   const pinned = target.env.STORE_ID
-  if (!pinned || id === pinned) return
+  if (!pinned || id === pinned) return config
   const message = `another store lies in '${repository(target)}': its id is ${id.slice(0, 10)}, pinned is ${pinned.slice(0, 10)}`
   if (context.forced.has('identity')) {
     context.warn(`guard 'identity' overridden: ${message}`)
-    return
+    return config
   }
-  throw new Failure('refused', `refusing to write: ${message}`, {
+  throw new Failure('refused', `refusing to ${verb}: ${message}`, {
     hint: `is the right disk mounted? Where the change is meant: set STORE_ID in ${join(target.dir, 'target.env')}`,
   })
 }

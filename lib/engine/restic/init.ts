@@ -33,21 +33,28 @@ const init: VerbOf<'init'> = async function* (target, { adopt, filter, like }, c
   const pinned = target.env.STORE_ID
   const row: StoreRow = { kind: 'store', target: target.name, id: found ?? '', store, created: false }
   if (pinned && found === undefined) {
-    throw new Failure('refused', `refusing to create a repository at '${store}': the target is pinned to ${pinned.slice(0, 10)}, which is not there`, {
-      hint: 'is the disk mounted? Where a new one is meant, remove STORE_ID from its target.env first',
-    })
+    throw new Failure(
+      'refused',
+      `refusing to create a repository at '${store}': the target is pinned to ${pinned.slice(0, 10)}, which is not there`,
+      {
+        hint: 'is the disk mounted? Where a new one is meant, remove STORE_ID from its target.env first',
+      },
+    )
   }
   if (pinned && pinned !== found) {
     throw new Failure('refused', `another store lies in '${store}': its id is ${found?.slice(0, 10)}, pinned is ${pinned.slice(0, 10)}`)
   }
   if (adopt) {
-    if (found === undefined) throw new Failure('missing', `cannot adopt '${store}': there is no repository`, { hint: `kedge init ${target.name} creates one` })
+    if (found === undefined)
+      throw new Failure('missing', `cannot adopt '${store}': there is no repository`, { hint: `kedge init ${target.name} creates one` })
     yield { ...row, ...(await takeIn(target, filter ?? {}, context)), ...(context.mode === 'dry-run' && { dryRun: true as const }) }
     if (context.mode === 'act' && !pinned) await pinStore(target, found, context)
     return
   }
   if (found !== undefined && !pinned) {
-    throw new Failure('refused', `refusing to use '${store}': a repository exists there`, { hint: `kedge init --adopt ${target.name} pins it` })
+    throw new Failure('refused', `refusing to use '${store}': a repository exists there`, {
+      hint: `kedge init --adopt ${target.name} pins it`,
+    })
   }
   if (found !== undefined) {
     context.log(`'${store}' exists and is pinned: nothing to do`)
@@ -95,7 +102,9 @@ async function takeIn(target: Target, filter: SnapshotFilter, context: RunContex
   // By id: what the filter of restic's takes in could have changed since the list was read.
   const ids = passes.map(({ id }) => id)
   for (let i = 0; i < ids.length; i += 200) {
-    await askRestic(target, ['tag', '--add', `kedge:${target.name}`, ...ids.slice(i, i + 200)], context, { action: `tag snapshots in '${repository(target)}'` })
+    await askRestic(target, ['tag', '--add', `kedge:${target.name}`, ...ids.slice(i, i + 200)], context, {
+      action: `tag snapshots in '${repository(target)}'`,
+    })
   }
   const adopted = (await snapshotsOf(target, context)).length - own.length
   if (adopted !== passes.length) context.warn(`${passes.length - adopted} of ${passes.length} snapshots were not tagged`, 'partial')

@@ -1,16 +1,23 @@
 // The keep rules as an operator would give them to restic by hand, and where the two differ: what prune --explain prints. Pure.
 import type { CommandLine, Target } from '../../contract.ts'
-import { isOff, type Rules } from '../../retain.ts'
+import type { Rules } from '../../retain.ts'
 import { targetTags, zoneOf } from '../../target.ts'
 import { holdTag } from './snapshots.ts'
 import { explain } from './tool.ts'
+
+/** No rule at all: then nothing is deleted. */
+export function isOff({ counts, within, tags }: Rules): boolean {
+  return Object.values(counts).every((n) => n === 0) && Object.keys(within).length === 0 && tags.length === 0
+}
 
 /** One `restic forget` for each tag of the target's; the last one prunes. */
 export function policyArgs(target: Target, rules: Rules): string[][] {
   const count = (name: string, n: number) => (n === 0 ? [] : [`--keep-${name}`, n === Infinity ? 'unlimited' : String(n)])
   const policy = [
     ...Object.entries(rules.counts).flatMap(([name, n]) => count(name, n)),
-    ...Object.entries(rules.within).flatMap(([name, span]) => (span ? [`--keep-within${name === 'all' ? '' : `-${name}`}`, span.text] : [])),
+    ...Object.entries(rules.within).flatMap(([name, span]) =>
+      span ? [`--keep-within${name === 'all' ? '' : `-${name}`}`, span.text] : [],
+    ),
     ...[holdTag, ...rules.tags].flatMap((tag) => ['--keep-tag', tag]),
   ]
   // By paths a stream's snapshots are apart; without streams a target's snapshots are one group, whatever its paths were.
@@ -36,6 +43,6 @@ export function* byHand(target: Target, rules: Rules): Generator<CommandLine> {
   yield comment(`kedge deletes by id; it counts hours, days and weeks in the zone ${zoneOf(target)}, restic in that of each snapshot`)
   yield comment(`kedge also keeps the newest good snapshot of each source${rules.min > 1 ? `, and ${rules.min} of it (KEEP_MIN)` : ''}`)
   if (target.streams.length > 0) yield comment('where the paths of the target changed, restic takes the old ones for another group')
-  if (Object.values(rules.counts).includes(Infinity)) yield comment("restic before 0.17 does not know 'unlimited': give a large number there")
+  if (Object.values(rules.counts).includes(Infinity)) yield comment("restic 0.14 does not know 'unlimited': give it a large number")
   for (const args of policyArgs(target, rules)) yield explain(target, args)
 }

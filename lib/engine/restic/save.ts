@@ -69,7 +69,8 @@ function report(status: Message, context: RunContext): void {
 function summarise(target: Target, reader: Reader, started: number, stream?: string): Summary {
   const raw = reader.summary
   if (!raw) throw new Failure('tool', `cannot back up '${target.name}': restic ended well, but gave no summary`)
-  if (!raw.snapshot_id && !raw.dry_run) throw new Failure('tool', `cannot back up '${target.name}': restic ended well, but names no snapshot`)
+  if (!raw.snapshot_id && !raw.dry_run)
+    throw new Failure('tool', `cannot back up '${target.name}': restic ended well, but names no snapshot`)
   return {
     kind: 'summary',
     target: target.name,
@@ -91,7 +92,11 @@ const shownErrors = 20
 export async function savePaths(target: Target, args: readonly string[], context: RunContext): Promise<Summary> {
   const started = Date.now()
   const reader: Reader = { summary: undefined, unreadable: new Map() }
-  const child = startRestic(target, args, context, { action: '', grace: 60, onStderr: (line) => read(reader, line, context) })
+  const child = startRestic(target, args, context, {
+    action: `back up '${target.name}'`,
+    grace: 60,
+    onStderr: (line) => read(reader, line, context),
+  })
   try {
     if (child.stdout) for await (const lines of batches(child.stdout)) for (const line of lines) read(reader, line, context)
     const exit = await child.done
@@ -99,7 +104,8 @@ export async function savePaths(target: Target, args: readonly string[], context
     const names = [...reader.unreadable]
     for (const [path, cause] of names.slice(0, shownErrors)) context.warn(`cannot read '${path}'${cause ? `: ${cause}` : ''}`, 'partial')
     if (names.length > shownErrors) context.warn(`cannot read ${names.length - shownErrors} more`, 'partial')
-    if (exit.status === 3 && names.length === 0) context.warn('restic could not read some of the sources, and does not name them', 'partial')
+    if (exit.status === 3 && names.length === 0)
+      context.warn('restic could not read some of the sources, and does not name them', 'partial')
     return summarise(target, reader, started)
   } finally {
     child.end()
@@ -125,7 +131,7 @@ export async function saveStream(
     noticed = resolve
   })
   const restic = startRestic(target, args, context, {
-    action: '',
+    action: `save stream '${stream.name}'`,
     stdin: 'pipe',
     grace: 30,
     onStderr: (line) => {
@@ -144,7 +150,12 @@ export async function saveStream(
   }
   try {
     if (!restic.stdin) throw new Failure('tool', `cannot save stream '${stream.name}': restic has no stdin`)
-    const producer = start([stream.file], { env: streamEnv(target, context), stdout: restic.stdin, signal: context.signal, onGroup: context.group })
+    const producer = start([stream.file], {
+      env: streamEnv(target, context),
+      stdout: restic.stdin,
+      signal: context.signal,
+      onGroup: context.group,
+    })
     // restic may end first (a wrong password): then the producer writes into nothing for ever, and is ended.
     void restic.done.catch(() => undefined).then(() => producer.end())
     const made = await producer.done
@@ -152,9 +163,13 @@ export async function saveStream(
       const early = await Promise.race([restic.done.catch(() => undefined), after(0)])
       await cancel()
       if (early && early.status !== 0) throw failureOf(`save stream '${stream.name}'`, early)
-      throw new Failure('tool', `cannot save stream '${stream.name}': ${stream.file} ended with status ${made.status}: ${lastLine(made.stderr)}`, {
-        hint: 'its half output was not kept',
-      })
+      throw new Failure(
+        'tool',
+        `cannot save stream '${stream.name}': ${stream.file} ended with status ${made.status}: ${lastLine(made.stderr)}`,
+        {
+          hint: 'its half output was not kept',
+        },
+      )
     }
     if (made.stderr.trim()) context.detail(`${stream.file}: ${made.stderr.trim()}`)
     restic.stdin.end()
@@ -174,15 +189,27 @@ async function countStream(target: Target, stream: { name: string; file: string 
   const script = '{ "$0"; echo "status $?" >&2; } | wc -c'
   const made = await answer(['/bin/sh', '-c', script, stream.file], { env: streamEnv(target, context), signal: context.signal, timeout: 0 })
   const [, status] = /status (\d+)\n$/.exec(made.stderr) ?? []
-  if (status !== '0') throw new Failure('tool', `cannot save stream '${stream.name}': ${stream.file} ended with status ${status ?? made.status}`)
+  if (status !== '0')
+    throw new Failure('tool', `cannot save stream '${stream.name}': ${stream.file} ended with status ${status ?? made.status}`)
   const seconds = Math.round((Date.now() - started) / 100) / 10
-  return { kind: 'summary', target: target.name, snapshot: '', stream: stream.name, files: 1, bytes: Number(made.stdout), added: 0, seconds, dryRun: true }
+  return {
+    kind: 'summary',
+    target: target.name,
+    snapshot: '',
+    stream: stream.name,
+    files: 1,
+    bytes: Number(made.stdout),
+    added: 0,
+    seconds,
+    dryRun: true,
+  }
 }
 
 /** A stream sees the caller's harmless variables, PASS_ENV, the target's name, and the secrets that STREAM_SECRETS names: never the store's. */
 function streamEnv(target: Target, context: RunContext): Record<string, string> {
   const named = words(target.env.STREAM_SECRETS).map((key) => [key, context.secrets[key]] as const)
-  for (const [key, value] of named) if (value === undefined) throw new Failure('config', `STREAM_SECRETS names '${key}', which is not among the secrets`)
+  for (const [key, value] of named)
+    if (value === undefined) throw new Failure('config', `STREAM_SECRETS names '${key}', which is not among the secrets`)
   return { ...callerEnv(words(target.env.PASS_ENV)), KEDGE_TARGET: target.name, ...(Object.fromEntries(named) as Record<string, string>) }
 }
 

@@ -17,9 +17,13 @@ export function secondEnv(
   const other = resticEnv(from, fromSecrets)
   const clash = Object.keys(other).filter((key) => cloud.test(key) && own[key] !== undefined && own[key] !== other[key])
   if (clash.length > 0) {
-    throw new Failure('config', `targets '${from.name}' and '${target.name}' cannot meet in one restic: both set ${clash.join(', ')}, to different values`, {
-      hint: 'give one key rights on both stores, or reach one of them through rclone or a rest-server',
-    })
+    throw new Failure(
+      'config',
+      `targets '${from.name}' and '${target.name}' cannot meet in one restic: both set ${clash.join(', ')}, to different values`,
+      {
+        hint: 'give one key rights on both stores, or reach one of them through rclone or a rest-server',
+      },
+    )
   }
   const added: Record<string, string> = {}
   for (const [key, value] of Object.entries(other)) if (cloud.test(key)) added[key] = value
@@ -35,5 +39,8 @@ export function secondEnv(
 export function fromSecond(from: Target): CommandLine {
   const [{ command } = { command: ':' }] = [...preamble(from)]
   const of = (name: string) => `"$(${command}; printf %s "$${name}")"`
-  return { kind: 'command', command: `export RESTIC_FROM_REPOSITORY=${of('RESTIC_REPOSITORY')} RESTIC_FROM_PASSWORD=${of('RESTIC_PASSWORD')}` }
+  return {
+    kind: 'command',
+    command: `export RESTIC_FROM_REPOSITORY=${of('RESTIC_REPOSITORY')} RESTIC_FROM_PASSWORD=${of('RESTIC_PASSWORD')}`,
+  }
 }

@@ -49,7 +49,10 @@ export function toSnapshot(target: string, raw: ResticSnapshot, suspects: Readon
 
 /** A target's snapshots, the newest first. */
 export async function snapshotsOf(target: Target, context: RunContext, options: { all?: boolean } = {}): Promise<Snapshot[]> {
-  const text = await askRestic(target, snapshotsArgs(target, options), context, { action: `list the snapshots in '${repository(target)}'`, timeout: 3600 })
+  const text = await askRestic(target, snapshotsArgs(target, options), context, {
+    action: `list the snapshots in '${repository(target)}'`,
+    timeout: 3600,
+  })
   const raw = JSON.parse(text || '[]') as ResticSnapshot[] | null
   const { suspects } = await readMarks(target.name)
   return (raw ?? []).map((each) => toSnapshot(target.name, each, suspects)).sort((a, b) => (a.time < b.time ? 1 : a.time > b.time ? -1 : 0))
@@ -73,7 +76,8 @@ export function pick(snapshots: readonly Snapshot[], target: string, name: strin
     if (found) return found
     throw new Failure('empty', `target '${target}' has no snapshot '${name}': there are ${from.length}`)
   }
-  if (!/^[0-9a-f]{2,64}$/.test(name)) throw new Failure('misuse', `not a snapshot: '${name}'`, { hint: "an id, its beginning, 'latest' or 'latest-1'" })
+  if (!/^[0-9a-f]{2,64}$/.test(name))
+    throw new Failure('misuse', `not a snapshot: '${name}'`, { hint: "an id, its beginning, 'latest' or 'latest-1'" })
   const matches = snapshots.filter((each) => each.id.startsWith(name) || each.original?.startsWith(name))
   const exact = matches.filter((each) => each.id.startsWith(name))
   const [found, second] = exact.length > 0 ? exact : matches

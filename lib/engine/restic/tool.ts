@@ -1,15 +1,15 @@
 // Starting restic for a target: its environment, its password on a descriptor, its lines, its failures.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { batches, type Exit, type Options, start } from '../../child.ts'
+import { batches, type Child, type Exit, type Options, start } from '../../child.ts'
 import type { CommandLine, RunContext, Target } from '../../contract.ts'
 import { callerEnv } from '../../env.ts'
 import { Failure } from '../../failure.ts'
-import { parseSize } from '../../format.ts'
+import { parseDuration, parseSize } from '../../format.ts'
 import { passedThrough, words } from '../../keys.ts'
 import { cacheDir } from '../../paths.ts'
 import { explained } from '../../shell.ts'
-import { failureOf } from './errors.ts'
+import { failureOf, hints } from './errors.ts'
 import { resticVersion, type Version } from './version.ts'
 
 /** Where the snapshots lie, without a password that the location may hold. */
@@ -70,7 +70,10 @@ export function resticCommand(target: Target, args: readonly string[]): string[]
 }
 
 /** The command as --explain prints it: the preamble that sets the environment is the lifecycle's. */
-export const explain = (target: Target, args: readonly string[]): CommandLine => ({ kind: 'command', command: explained(resticCommand(target, args)) })
+export const explain = (target: Target, args: readonly string[]): CommandLine => ({
+  kind: 'command',
+  command: explained(resticCommand(target, args)),
+})
 
 export const version = async (target: Target): Promise<Version> => {
   await mkdir(cacheDir(target.name), { recursive: true, mode: 0o700 })
@@ -87,24 +90,58 @@ export type Call = Pick<Options, 'stdin' | 'stdout' | 'cwd' | 'onStderr' | 'time
   second?: string | undefined
 }
 
-export function startRestic(target: Target, args: readonly string[], context: RunContext, call: Call) {
+export function startRestic(target: Target, args: readonly string[], context: RunContext, call: Call): Child {
   checkResticTarget(target, context.secrets)
-  const { action: _, accept: __, env, second, ...options } = call
+  const { action, accept: _, env, second, signal = context.signal, onStderr, ...options } = call
   const command = resticCommand(target, args)
   context.detail(`running: ${explained(command)}`)
-  return start(command, {
-    signal: context.signal,
+  const patience = impatience(target, action)
+  const child = start(command, {
     // restic before 0.17 leaves its lock behind on SIGTERM; SIGINT ends all versions cleanly.
     cancel: 'SIGINT',
     onGroup: context.group,
     ...options,
+    signal: AbortSignal.any([signal, patience.signal]),
+    onStderr: (line) => {
+      patience.hear(line)
+      onStderr?.(line)
+    },
     env: { ...resticEnv(target, context.secrets), ...env },
     give: [context.secrets.RESTIC_PASSWORD, second],
   })
+  child.done.then(patience.stop, patience.stop)
+  return child
+}
+
+/** restic since 0.15 retries for 15 minutes to open a repository that cannot be reached: CONNECT_TIMEOUT ends that. */
+function impatience(target: Target, action: string) {
+  const controller = new AbortController()
+  const begun = Date.now()
+  let cause = ''
+  let timer: NodeJS.Timeout | undefined
+  return {
+    signal: controller.signal,
+    hear(line: string) {
+      const [, said] = /^\w+\(<config\/[^>]*>.*returned error, retrying after [^:]+: (.*)$/.exec(line) ?? []
+      if (said === undefined) return
+      cause = said
+      const left = (parseDuration(target.env.CONNECT_TIMEOUT ?? '') ?? 60) * 1000 - (Date.now() - begun)
+      timer ??= setTimeout(
+        () => controller.abort(new Failure('unreachable', `cannot ${action}: ${cause}`, { hint: hints.unreachable })),
+        Math.max(0, left),
+      )
+    },
+    stop: () => clearTimeout(timer),
+  }
 }
 
 /** restic's stdout in batches of lines, with flat memory; its status is checked at the end. Returns the exit. */
-export async function* resticLines(target: Target, args: readonly string[], context: RunContext, call: Call): AsyncGenerator<string[], Exit> {
+export async function* resticLines(
+  target: Target,
+  args: readonly string[],
+  context: RunContext,
+  call: Call,
+): AsyncGenerator<string[], Exit> {
   const child = startRestic(target, args, context, call)
   try {
     if (child.stdout) yield* batches(child.stdout)

@@ -47,7 +47,8 @@ export async function resticVersion(cache: string): Promise<Version> {
   if (known?.path === path && known.size === size && known.mtime === mtime) return known.version
   const { stdout, stderr, status } = await answer([path, 'version'], { env: callerEnv() })
   const version = parseVersion(stdout)
-  if (status !== 0 || !version) throw new Failure('tool', `cannot read the version of '${path}': ${(stderr || stdout).trim().split('\n')[0] ?? ''}`)
+  if (status !== 0 || !version)
+    throw new Failure('tool', `cannot read the version of '${path}': ${(stderr || stdout).trim().split('\n')[0] ?? ''}`)
   await replaceFile(file, JSON.stringify({ path, size, mtime, version } satisfies Known))
   return version
 }

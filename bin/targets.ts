@@ -1,0 +1,15 @@
+// targets: lists the targets
+import { command } from '../lib/cli.ts'
+
+export default command(
+  {
+    summary: 'list the targets',
+    operands: '',
+    options: { group: { value: 'NAME', help: 'those whose GROUP has this name only' } },
+    columns: { target: ['target', 'engine', 'store', 'groups'] },
+  },
+  async function* ({ options: { group }, context }) {
+    const { listTargets } = await import('../lib/settings.ts')
+    return yield* listTargets(group, context)
+  },
+)

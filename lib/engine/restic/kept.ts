@@ -1,0 +1,33 @@
+// A target's snapshots as the keep rules see them: source by source. Pure.
+import type { Snapshot, Target } from '../../contract.ts'
+import type { Kept } from '../../retain.ts'
+import { targetTags } from '../../target.ts'
+import { groupOf } from './snapshots.ts'
+
+/** The source of a snapshot; in a store that holds several targets' snapshots, within its target. */
+export function sourceOf(target: Target, snapshot: Snapshot): string {
+  const tags = targetTags(target)
+  const owner = tags.length > 1 ? tags.find((tag) => snapshot.tags.includes(tag)) : undefined
+  return owner ? `${owner} ${groupOf(snapshot)}` : groupOf(snapshot)
+}
+
+export const toKept = (target: Target, snapshot: Snapshot): Kept => ({
+  id: snapshot.id,
+  time: snapshot.time,
+  group: sourceOf(target, snapshot),
+  tags: snapshot.tags,
+  held: snapshot.held === true,
+  suspect: snapshot.suspect !== undefined,
+})
+
+/** The snapshots of each source, in the order given. */
+export function bySource(target: Target, snapshots: readonly Snapshot[]): Map<string, Snapshot[]> {
+  const sources = new Map<string, Snapshot[]>()
+  for (const snapshot of snapshots) {
+    const source = sourceOf(target, snapshot)
+    const of = sources.get(source)
+    if (of) of.push(snapshot)
+    else sources.set(source, [snapshot])
+  }
+  return sources
+}

@@ -1,0 +1,166 @@
+// Gives a target another name: state and cache first, its folder last, so that the same call again goes on where one was cut off.
+// The snapshots keep the tag of the old name, and SNAPSHOTS_OF says so.
+import { lstat, rename as move, readFile } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { basename, dirname, join } from 'node:path'
+import type { CommandLine, Context, FileRow, Target } from './contract.ts'
+import { setEnvKey } from './env.ts'
+import { Failure } from './failure.ts'
+import { words } from './keys.ts'
+import { replaceFile } from './ledger.ts'
+import { cacheDir, stateDir, targetsDir } from './paths.ts'
+import { recoverySheet, sheetFile } from './recovery.ts'
+import { openSecrets, sealSecrets } from './secret.ts'
+import { quote } from './shell.ts'
+import { exists } from './source/paths.ts'
+import { loadTarget, targetDir, targetNames } from './target.ts'
+import { installedTool } from './tool.ts'
+import { holdWhole } from './whole.ts'
+
+/** One key of a file that is to have another value. */
+export type Edit = { readonly file: string; readonly key: string; readonly value: string }
+
+/** What SNAPSHOTS_OF must be, so that the snapshots with the old name's tag still belong to the target. Pure. */
+export function namesAfter(snapshotsOf: string | undefined, old: string, now: string): string[] {
+  const names = words(snapshotsOf)
+  // A second store holds those of others, and none under its own name.
+  if (names.length > 0 && !names.includes(old)) return names
+  return [...new Set([now, ...(names.length > 0 ? names : [old])])]
+}
+
+/** What other targets say of the old name, said of the new one. Pure. */
+export function editsOf(other: Target, old: string, now: string): Edit[] {
+  const file = join(other.dir, 'target.env')
+  const edits: Edit[] = []
+  const copies = words(other.env.COPY_TO)
+  if (copies.includes(old))
+    edits.push({ file, key: 'COPY_TO', value: [...new Set(copies.map((name) => (name === old ? now : name)))].join(' ') })
+  const names = words(other.env.SNAPSHOTS_OF)
+  // There lie snapshots with the old tag, and there will be some with the new one.
+  if (names.includes(old) && !names.includes(now)) {
+    edits.push({ file, key: 'SNAPSHOTS_OF', value: names.flatMap((name) => (name === old ? [now, old] : [name])).join(' ') })
+  }
+  return edits
+}
+
+/** Failure 'misuse' where there is no such target, or one of the new name. */
+export async function* renameTarget(old: string, now: string, context: Context): AsyncGenerator<FileRow | CommandLine> {
+  const [from, to] = [targetDir(old), targetDir(now)]
+  if (old === now) throw new Failure('misuse', `the target is called '${old}' already`)
+  // Cut off after its last step: only what others say of it may be left.
+  const moved = !(await exists(from)) && words((await settings(to)).SNAPSHOTS_OF).includes(old)
+  if (!moved && (await exists(to))) throw new Failure('misuse', `target '${now}' exists: '${to}'`)
+  const target = await loadTarget(moved ? now : old)
+  const others = []
+  for (const name of await targetNames()) if (name !== target.name) others.push(await loadTarget(name))
+  const names = namesAfter(target.env.SNAPSHOTS_OF, old, now).join(' ')
+  const own = { file: join(target.dir, 'target.env'), key: 'SNAPSHOTS_OF', value: names }
+  const edits = [...(names === (target.env.SNAPSHOTS_OF ?? '') ? [] : [own]), ...others.flatMap((other) => editsOf(other, old, now))]
+  const moves: [string, string][] = []
+  for (const pair of [
+    [stateDir(old), stateDir(now)],
+    [cacheDir(old), cacheDir(now)],
+    [from, to],
+  ] as [string, string][]) {
+    if (!(await exists(pair[0]))) continue
+    if (await exists(pair[1]))
+      throw new Failure('misuse', `cannot rename '${old}': '${pair[1]}' exists`, { hint: 'move it away, or give another name' })
+    moves.push(pair)
+  }
+  const row = (path: string, action: FileRow['action']): FileRow => ({ kind: 'file', target: now, path, action })
+  if (context.mode === 'explain') {
+    for (const edit of edits) yield { kind: 'command', command: editCommand(edit) }
+    for (const [a, b] of moves) yield { kind: 'command', command: `mv ${quote(a)} ${quote(b)}` }
+    return
+  }
+  if (context.mode === 'dry-run') {
+    for (const { file } of edits) yield row(file, 'would write')
+    for (const [, path] of moves) yield row(path, 'would move')
+    return
+  }
+  const release = await holdWhole((await exists(stateDir(old))) || !(await exists(stateDir(now))) ? old : now, 'rename', context)
+  try {
+    if (target.secret === 'credential' && !moved) await resealCredential(target, now, context)
+    for (const edit of edits) {
+      await apply(edit)
+      if (edit !== own) yield row(edit.file, 'written')
+    }
+    // Taking the lock made the folder of the state, where there was none.
+    const state = !moves.some(([a]) => a === stateDir(old)) && (await exists(stateDir(old))) && !(await exists(stateDir(now)))
+    for (const [a, b] of state ? [[stateDir(old), stateDir(now)] as [string, string], ...moves] : moves) {
+      await moveFolder(a, b)
+      yield row(b, 'moved')
+    }
+    const written = await rewriteSheet(now)
+    if (written) yield row(written, 'written')
+  } finally {
+    await release()
+  }
+  context.log(`the snapshots keep the tag kedge:${old}: SNAPSHOTS_OF='${names}' takes them in`)
+  context.log(`timers, crontabs and recovery sheets that name '${old}' want the new name too`)
+}
+
+async function settings(dir: string): Promise<Readonly<Record<string, string>>> {
+  if (!(await exists(join(dir, 'target.env')))) return {}
+  return (await loadTarget(basename(dir))).env
+}
+
+async function apply({ file, key, value }: Edit): Promise<void> {
+  const { mode } = await lstat(file)
+  await replaceFile(file, setEnvKey(await readFile(file, 'utf8'), key, value), mode & 0o777)
+}
+
+async function moveFolder(from: string, to: string): Promise<void> {
+  try {
+    await move(from, to)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EXDEV') {
+      // A link or a mount below: copied, then removed; cut off in between, the copy is in the way and named.
+      const { default: files } = await import('fs-extra')
+      await files.move(from, to)
+      return
+    }
+    if (code !== 'EACCES' && code !== 'EPERM' && code !== 'EBUSY' && code !== 'EROFS') throw error
+    throw new Failure('permission', `cannot move '${from}' to '${to}': ${code === 'EBUSY' ? 'a file system is mounted on it' : code}`, {
+      cause: error,
+    })
+  }
+}
+
+/** systemd binds a credential to the name kedge-NAME. A call that was cut off may have done it already. */
+async function resealCredential(target: Target, now: string, context: Context): Promise<void> {
+  const under = (name: string) => openSecrets({ ...target, name }, context)
+  const values = await under(target.name).catch(async (error) => {
+    if (!(error instanceof Failure) || error.class !== 'auth') throw error
+    await under(now).catch(() => {
+      throw error
+    })
+    return undefined
+  })
+  if (!values) return
+  // Sealed to the name of the folder that it is written into.
+  const beside = await mkdtemp(join(targetsDir(), '.new-'))
+  try {
+    await mkdir(join(beside, now), { mode: 0o700 })
+    const sealed = await sealSecrets(join(beside, now), 'credential', values, { signal: context.signal })
+    if ('file' in sealed) await move(sealed.file, join(target.dir, basename(sealed.file)))
+  } finally {
+    await rm(beside, { recursive: true, force: true })
+  }
+}
+
+async function rewriteSheet(name: string): Promise<string | undefined> {
+  const target = await loadTarget(name)
+  const file = sheetFile(target.dir)
+  if (!(await exists(file))) return undefined
+  const tool = await installedTool(target.engine)
+  await replaceFile(file, recoverySheet({ target, host: hostname(), date: new Date(), tool: tool?.text, secrets: undefined }), 0o600)
+  return file
+}
+
+function editCommand({ file, key, value }: Edit): string {
+  const fresh = join(dirname(file), '.target.env.new')
+  const line = `${key}=${quote(value)}`
+  return `{ grep -v '^${key}=' ${quote(file)}; echo ${quote(line)}; } > ${quote(fresh)} && mv ${quote(fresh)} ${quote(file)}`
+}

@@ -1,0 +1,54 @@
+// Cheap keys for the repositories of tests. restic picks scrypt parameters so that each of its processes derives for half a second;
+// with a key that derives in a millisecond, and opens the same repository with the same password, tests take a tenth of the time.
+// The key file's format: restic's doc/design.rst ("Keys, Encryption and MAC").
+import { createCipheriv, createDecipheriv, createHash, randomBytes, scryptSync } from 'node:crypto'
+import fs from 'node:fs'
+import path from 'node:path'
+
+type KeyFile = { kdf: 'scrypt'; N: number; r: number; p: number; salt: string; data: string }
+
+/** Gives a local repository's only key cheap parameters; the password stays. */
+export function cheapen(repository: string, password: string): void {
+  const folder = path.join(repository, 'keys')
+  const names = fs.readdirSync(folder)
+  if (names.length !== 1) throw new Error(`one key expected in ${folder}: ${names.length}`)
+  const old = path.join(folder, names[0] as string)
+  const key = JSON.parse(fs.readFileSync(old, 'utf8')) as KeyFile
+  const master = open(derive(password, key), Buffer.from(key.data, 'base64'))
+  const cheap = { ...key, N: 2, r: 1, p: 1, salt: randomBytes(64).toString('base64') }
+  const text = JSON.stringify({ ...cheap, data: seal(derive(password, cheap), master).toString('base64') })
+  fs.writeFileSync(path.join(folder, createHash('sha256').update(text).digest('hex')), text, { mode: 0o400 })
+  fs.rmSync(old, { force: true })
+}
+
+const derive = (password: string, { N, r, p, salt }: Pick<KeyFile, 'N' | 'r' | 'p' | 'salt'>) =>
+  scryptSync(password, Buffer.from(salt, 'base64'), 64, { N, r, p, maxmem: 256 * N * r + (1 << 20) })
+
+function open(key: Buffer, sealed: Buffer): Buffer {
+  const iv = sealed.subarray(0, 16)
+  const text = sealed.subarray(16, -16)
+  if (!mac(key, iv, text).equals(sealed.subarray(-16))) throw new Error('wrong password, or not a key of restic')
+  const decipher = createDecipheriv('aes-256-ctr', key.subarray(0, 32), iv)
+  return Buffer.concat([decipher.update(text), decipher.final()])
+}
+
+function seal(key: Buffer, text: Buffer): Buffer {
+  const iv = randomBytes(16)
+  const cipher = createCipheriv('aes-256-ctr', key.subarray(0, 32), iv)
+  const sealed = Buffer.concat([cipher.update(text), cipher.final()])
+  return Buffer.concat([iv, sealed, mac(key, iv, sealed)])
+}
+
+/** Poly1305-AES: the one-time pad is the nonce, encrypted. */
+function mac(key: Buffer, nonce: Buffer, text: Buffer): Buffer {
+  const cipher = createCipheriv('aes-128-ecb', key.subarray(32, 48), null).setAutoPadding(false)
+  const pad = little(cipher.update(nonce))
+  const r = little(key.subarray(48, 64)) & 0x0ffffffc0ffffffc0ffffffc0fffffffn
+  const prime = 2n ** 130n - 5n
+  let sum = 0n
+  for (let at = 0; at < text.length; at += 16) sum = ((sum + little(Buffer.concat([text.subarray(at, at + 16), Buffer.of(1)]))) * r) % prime
+  const tag = (sum + pad) % 2n ** 128n
+  return Buffer.from(tag.toString(16).padStart(32, '0'), 'hex').reverse()
+}
+
+const little = (bytes: Uint8Array): bigint => BigInt(`0x${Buffer.from(bytes).reverse().toString('hex')}`)

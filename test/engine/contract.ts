@@ -1,0 +1,317 @@
+// What every engine owes its users, shown on the built commands: each test ends with bytes compared, or with nothing changed.
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import * as fs from 'node:fs'
+import path from 'node:path'
+import { type TestContext, test } from 'node:test'
+import type { RunRow, Snapshot, Summary } from '../../lib/contract.ts'
+import { done, growTree, kedge, type Machine, type NewTarget, sameTree, start, type TargetOptions } from '../harness.ts'
+
+/** What a test of the contract needs of an engine. */
+export type Bench = {
+  name: string
+  machine: (t: TestContext) => Machine
+  target: (machine: Machine, name: string, options?: TargetOptions) => NewTarget
+  /** Locks that lie in the store. */
+  locks: (machine: Machine, target: NewTarget) => Promise<number>
+  /** Holds a lock in the store that keeps a check out, until the test's end. */
+  hold: (machine: Machine, target: NewTarget) => Promise<void>
+}
+
+const rows = <T>(result: { rows: unknown[] }) => result.rows as T[]
+const runs = async (machine: Machine, name: string) => rows<RunRow>(await done(machine, ['history', name, '--json']))
+const snapshots = async (machine: Machine, name: string) => rows<Snapshot>(await done(machine, ['list', name, '--json']))
+
+export function contract({ name, machine: newMachine, target: newTarget, locks, hold }: Bench): void {
+  const it = (sentence: string, body: (t: TestContext) => Promise<void>) => test(`${name}: ${sentence}`, body)
+
+  /** A machine with a tree, a target for it, and its store. */
+  async function house(t: TestContext, options: TargetOptions & { tree?: boolean } = {}) {
+    const machine = newMachine(t)
+    const source = path.join(machine.dir, 'source')
+    fs.mkdirSync(source)
+    if (options.tree) growTree(source)
+    else fs.writeFileSync(path.join(source, 'file'), 'some bytes\n')
+    const target = newTarget(machine, 'web1', { paths: [source], ...options })
+    await done(machine, ['init', 'web1'])
+    return { machine, source, target }
+  }
+
+  it('what was saved is restored with bytes, modes, owners, times, links and xattrs', async (t) => {
+    const { machine, source } = await house(t, { tree: true })
+    const [summary] = rows<Summary>(await done(machine, ['backup', 'web1', '--json']))
+    assert.equal(summary?.kind, 'summary')
+    assert.ok((summary?.files ?? 0) > 3)
+    const to = path.join(machine.dir, 'restored')
+    await done(machine, ['restore', 'web1', '--to', to, '--verify'])
+    sameTree(path.join(to, source), source)
+    const [again] = rows<Summary>(await done(machine, ['backup', 'web1', '--json']))
+    assert.equal(again?.new, 0)
+    assert.equal(again?.changed, 0)
+    assert.equal((await snapshots(machine, 'web1')).length, 2)
+  })
+
+  it('a file that cannot be read is named, the rest is saved, and the status is 3', async (t) => {
+    const { machine, source } = await house(t)
+    const secret = path.join(source, 'unreadable')
+    fs.writeFileSync(secret, 'x', { mode: 0o000 })
+    const as = process.geteuid?.() === 0 ? asNobody(machine) : {}
+    const result = await kedge(machine, ['backup', 'web1', '--json'], as)
+    assert.equal(result.status, 3, result.stderr)
+    assert.match(result.stderr, /cannot read '.*unreadable'/)
+    assert.equal((await kedge(machine, ['cat', 'web1', `latest:${source}/file`], as)).stdout, 'some bytes\n')
+  })
+
+  it('one missing path of several is named and the status is 3; when all are missing nothing is written and it is 1', async (t) => {
+    const { machine, source, target } = await house(t)
+    const gone = path.join(machine.dir, 'gone')
+    fs.writeFileSync(path.join(target.dir, 'paths'), `${source}\n${gone}\n`)
+    const some = await kedge(machine, ['backup', 'web1'])
+    assert.equal(some.status, 3)
+    assert.ok(some.stderr.includes(`'${gone}'`), some.stderr)
+    assert.equal((await done(machine, ['cat', 'web1', `latest:${source}/file`])).stdout, 'some bytes\n')
+    fs.writeFileSync(path.join(target.dir, 'paths'), `${gone}\n`)
+    const none = await kedge(machine, ['backup', 'web1'])
+    assert.equal(none.status, 1)
+    assert.equal((await snapshots(machine, 'web1')).length, 1)
+    const [last, before] = await runs(machine, 'web1')
+    assert.deepEqual([last?.state, last?.class, before?.state, before?.status], ['failed', 'vanished', 'warning', 3])
+  })
+
+  it('a stream is saved as a file of its name, byte for byte, also when it is large', async (t) => {
+    const script = 'i=0; while [ $i -lt 40 ]; do head -c 500000 /dev/zero; echo block $i; i=$((i+1)); done'
+    const { machine, target } = await house(t, { scripts: { 'streams/app.sql': script } })
+    assert.equal((await done(machine, ['backup', 'web1'])).lines.length, 2)
+    const saved = await done(machine, ['cat', 'web1', 'latest:/app.sql'])
+    const made = execFileSync(path.join(target.dir, 'streams/app.sql'), { maxBuffer: 1 << 30 })
+    assert.ok(Buffer.compare(saved.bytes, made) === 0)
+  })
+
+  it('a stream whose producer fails leaves no snapshot of its half output and no lock, and the other sources are saved', async (t) => {
+    const { machine, source, target } = await house(t, {
+      scripts: {
+        'streams/a-bad.sql': 'head -c 3000000 /dev/urandom; echo lost connection >&2; exit 7',
+        'streams/b-good.sql': 'echo all well',
+      },
+    })
+    const result = await kedge(machine, ['backup', 'web1'])
+    assert.equal(result.status, 1)
+    assert.match(result.stderr, /a-bad\.sql.*status 7.*lost connection/s)
+    const found = await snapshots(machine, 'web1')
+    assert.deepEqual(found.map((each) => each.stream ?? 'paths').sort(), ['b-good.sql', 'paths'])
+    assert.equal((await done(machine, ['cat', 'web1', 'latest:/b-good.sql'])).stdout, 'all well\n')
+    assert.equal((await done(machine, ['cat', 'web1', `latest:${source}/file`])).stdout, 'some bytes\n')
+    assert.equal(await locks(machine, target), 0)
+  })
+
+  it('a wrong password is 12, a missing store 10, an unreachable one 13, and none of them creates anything', async (t) => {
+    const { machine, source, target } = await house(t)
+    const missing = path.join(machine.dir, 'missing')
+    newTarget(machine, 'wrong', { paths: [source], env: { RESTIC_REPOSITORY: target.repository, STORE_ID: 'x' } })
+    newTarget(machine, 'missing', { paths: [source], env: { RESTIC_REPOSITORY: missing, STORE_ID: 'x' } })
+    newTarget(machine, 'away', {
+      paths: [source],
+      env: { RESTIC_REPOSITORY: 'rest:http://127.0.0.1:9/', STORE_ID: 'x', CONNECT_TIMEOUT: '3s' },
+    })
+    assert.deepEqual(await statuses(machine, ['wrong', 'missing', 'away'], 'backup'), [12, 10, 13])
+    assert.ok(!fs.existsSync(missing))
+    assert.equal((await snapshots(machine, 'web1')).length, 0)
+  })
+
+  it('another store in the place of the pinned one is refused with 15, and keeps no snapshot', async (t) => {
+    const { machine, source, target } = await house(t)
+    const other = newTarget(machine, 'other', { paths: [source], secrets: { RESTIC_PASSWORD: target.password } })
+    await done(machine, ['init', 'other'])
+    fs.renameSync(target.repository, `${target.repository}.away`)
+    fs.renameSync(other.repository, target.repository)
+    const result = await kedge(machine, ['backup', 'web1'])
+    assert.equal(result.status, 15, result.stderr)
+    assert.match(result.stderr, /another store lies in/)
+    assert.equal((await snapshots(machine, 'web1')).length, 0)
+  })
+
+  it('a target without a pin is refused with 15, and init refuses a store that exists', async (t) => {
+    const { machine, source, target } = await house(t)
+    newTarget(machine, 'twin', {
+      paths: [source],
+      env: { RESTIC_REPOSITORY: target.repository },
+      secrets: { RESTIC_PASSWORD: target.password },
+    })
+    assert.deepEqual(await statuses(machine, ['twin'], 'backup'), [15])
+    const init = await kedge(machine, ['init', 'twin'])
+    assert.equal(init.status, 15)
+    assert.match(init.stderr, /--adopt/)
+  })
+
+  it('a store that is locked is 11 for a check, and no damage', async (t) => {
+    const { machine, target } = await house(t, { env: { LOCK_WAIT: '1s' } })
+    await done(machine, ['backup', 'web1'])
+    await hold(machine, target)
+    const result = await kedge(machine, ['check', 'web1'])
+    assert.equal(result.status, 11, result.stderr)
+  })
+
+  it('a dry run saves nothing, and says what it would save', async (t) => {
+    const { machine } = await house(t, { scripts: { 'streams/s': 'echo x' } })
+    const summaries = rows<Summary>(await done(machine, ['backup', '-n', 'web1', '--json']))
+    assert.deepEqual(
+      summaries.map((each) => [each.dryRun, each.stream, each.bytes]),
+      [
+        [true, undefined, 11],
+        [true, 's', 2],
+      ],
+    )
+    assert.equal((await snapshots(machine, 'web1')).length, 0)
+    assert.equal((await runs(machine, 'web1')).filter((each) => each.verb === 'backup').length, 0)
+  })
+
+  it("'latest' is the target's own in a store that several share", async (t) => {
+    const { machine, target } = await house(t)
+    const elsewhere = path.join(machine.dir, 'elsewhere')
+    fs.mkdirSync(elsewhere)
+    fs.writeFileSync(path.join(elsewhere, 'file'), 'of another\n')
+    newTarget(machine, 'db1', {
+      paths: [elsewhere],
+      env: { RESTIC_REPOSITORY: target.repository },
+      secrets: { RESTIC_PASSWORD: target.password },
+    })
+    await done(machine, ['init', '--adopt', 'db1'])
+    await done(machine, ['backup', 'web1'])
+    await done(machine, ['backup', 'db1'])
+    const to = path.join(machine.dir, 'out')
+    await done(machine, ['restore', 'web1', '--to', to])
+    assert.ok(!fs.existsSync(path.join(to, elsewhere)))
+    assert.equal((await snapshots(machine, 'web1')).length, 1)
+  })
+
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    it(`${signal} ends the run and its children, and leaves no lock, no snapshot and no temporary file`, async (t) => {
+      const { machine, target } = await house(t, { scripts: { 'streams/slow': 'echo begun >&2; head -c 200000 /dev/urandom; sleep 47' } })
+      fs.writeFileSync(path.join(target.dir, 'paths'), '')
+      const run = start(machine, ['backup', '-v', 'web1'])
+      await childOf(run, 'sleep 47')
+      run.child.kill(signal)
+      const result = await run.result
+      assert.equal(result.status, signal === 'SIGINT' ? 130 : 143, result.stderr)
+      assert.equal(processes('sleep 47'), 0)
+      assert.equal(await locks(machine, target), 0)
+      assert.equal((await snapshots(machine, 'web1')).length, 0)
+      const [last] = await runs(machine, 'web1')
+      assert.equal(last?.state, 'cancelled')
+      assert.deepEqual(leftovers(machine), [])
+      fs.writeFileSync(path.join(target.dir, 'streams/slow'), '#!/bin/sh\necho well\n')
+      await done(machine, ['backup', 'web1'])
+    })
+  }
+
+  it('a run that takes longer than TIMEOUT is ended with 124 and leaves no lock', async (t) => {
+    const { machine, target } = await house(t, { scripts: { 'streams/slow': 'head -c 1000 /dev/zero; sleep 48' } })
+    fs.appendFileSync(path.join(target.dir, 'target.env'), 'TIMEOUT=4s\n')
+    fs.writeFileSync(path.join(target.dir, 'paths'), '')
+    const result = await kedge(machine, ['backup', 'web1'])
+    assert.equal(result.status, 124, result.stderr)
+    assert.equal(processes('sleep 48'), 0)
+    assert.equal(await locks(machine, target), 0)
+    assert.equal((await runs(machine, 'web1'))[0]?.class, 'timeout')
+  })
+
+  it('kill -9 ends the children too; the next run recovers, and records the dead one as crashed', async (t) => {
+    const { machine, target } = await house(t, { scripts: { 'streams/slow': 'head -c 1000 /dev/zero; sleep 49' } })
+    fs.writeFileSync(path.join(target.dir, 'paths'), '')
+    const run = start(machine, ['backup', 'web1'])
+    await childOf(run, 'sleep 49')
+    run.child.kill('SIGKILL')
+    await run.result
+    fs.writeFileSync(path.join(target.dir, 'streams/slow'), '#!/bin/sh\necho well\n')
+    await done(machine, ['backup', 'web1', '--wait', '60s'])
+    assert.equal(processes('sleep 49'), 0)
+    const [now, before] = await runs(machine, 'web1')
+    assert.deepEqual([now?.state, before?.state], ['success', 'crashed'])
+    assert.equal(await locks(machine, target), 0)
+    assert.equal((await done(machine, ['cat', 'web1', 'latest:/slow'])).stdout, 'well\n')
+    await done(machine, ['check', 'web1'])
+  })
+
+  it('names from stdin are saved, one a line or ended by NUL, and a missing one is 3', async (t) => {
+    const { machine, source } = await house(t)
+    const odd = path.join(source, 'line\nbreak * [x]')
+    fs.writeFileSync(odd, 'odd\n')
+    await done(machine, ['backup', 'web1', '--files-from', '-'], { input: `${source}/file\n` })
+    assert.deepEqual(await filesOf(machine), [`${source}/file`])
+    await done(machine, ['backup', 'web1', '--files-from', '-', '-0'], { input: `${odd}\0` })
+    assert.deepEqual(await filesOf(machine), [odd])
+    const missing = await kedge(machine, ['backup', 'web1', '--files-from', '-'], { input: `${source}/file\n${source}/no\n` })
+    assert.equal(missing.status, 3)
+    assert.match(missing.stderr, /missing: '.*\/no'/)
+    const empty = await kedge(machine, ['backup', 'web1', '--files-from', '-'], { input: '' })
+    assert.equal(empty.status, 2)
+  })
+
+  it('excluded files, caches and the store itself stay out; tags and host go in', async (t) => {
+    const { machine, source, target } = await house(t, { exclude: ['*.tmp'], env: { TAGS: 'nightly,disk', HOST: 'elsewhere' } })
+    fs.writeFileSync(path.join(source, 'a.tmp'), 'x')
+    fs.mkdirSync(path.join(source, 'cache'))
+    fs.writeFileSync(path.join(source, 'cache/CACHEDIR.TAG'), 'Signature: 8a477f597d28d172789f06886806bc55\n')
+    fs.writeFileSync(path.join(source, 'cache/b'), 'x')
+    fs.renameSync(target.repository, path.join(source, 'store [1]*'))
+    fs.appendFileSync(path.join(target.dir, 'target.env'), `RESTIC_REPOSITORY='${source}/store [1]*'\n`)
+    const env = fs
+      .readFileSync(path.join(target.dir, 'target.env'), 'utf8')
+      .split('\n')
+      .filter((line) => !line.startsWith('RESTIC_REPOSITORY=') || line.includes('store ['))
+    fs.writeFileSync(path.join(target.dir, 'target.env'), env.join('\n'))
+    await done(machine, ['backup', 'web1'])
+    assert.deepEqual(await filesOf(machine), [`${source}/cache/CACHEDIR.TAG`, `${source}/file`])
+    const [snapshot] = await snapshots(machine, 'web1')
+    assert.equal(snapshot?.host, 'elsewhere')
+    assert.deepEqual([...(snapshot?.tags ?? [])].sort(), ['disk', 'kedge:web1', 'nightly'])
+  })
+
+  async function filesOf(machine: Machine): Promise<string[]> {
+    const entries = rows<{ path: string; type: string }>(await done(machine, ['files', 'web1', '--json']))
+    return entries.filter(({ type }) => type === 'file').map((entry) => entry.path)
+  }
+}
+
+async function statuses(machine: Machine, names: readonly string[], verb: string): Promise<(number | null)[]> {
+  const found = []
+  for (const name of names) found.push((await kedge(machine, [verb, name])).status)
+  return found
+}
+
+/** Waits until a process with these arguments runs. */
+async function childOf(run: ReturnType<typeof start>, args: string): Promise<void> {
+  for (let i = 0; i < 300; i++) {
+    if (processes(args) > 0) return
+    if (run.child.exitCode !== null) throw new Error(`kedge ended before '${args}' ran: ${(await run.result).stderr}`)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+  throw new Error(`no '${args}' was started`)
+}
+
+function processes(args: string): number {
+  const text = execFileSync('ps', ['-A', '-o', 'stat=,args=']).toString()
+  return text.split('\n').filter((line) => line.endsWith(args) && !line.startsWith('Z')).length
+}
+
+/** Temporary files in the state and cache folders. */
+function leftovers(machine: Machine): string[] {
+  const all = [machine.state, machine.cache].flatMap((dir) => fs.readdirSync(dir, { recursive: true }).map(String))
+  return all.filter((name) => /\.new$|names-|running-|scratch\/./.test(name))
+}
+
+/** The environment for running kedge without root's right to read everything. */
+function asNobody(machine: Machine): { env: Record<string, string>; uid: number } {
+  fs.chmodSync(machine.dir, 0o755)
+  const own = (dir: string) => {
+    fs.lchownSync(dir, 65534, 65534)
+    if (fs.lstatSync(dir).isDirectory()) for (const name of fs.readdirSync(dir)) own(path.join(dir, name))
+  }
+  own(machine.dir)
+  fs.chownSync(path.join(machine.dir, 'source/unreadable'), 0, 0)
+  // restic may lie where only root goes.
+  const bin = path.join(machine.bin, 'restic')
+  fs.copyFileSync(machine.restic.path, bin)
+  fs.chmodSync(bin, 0o755)
+  return { env: {}, uid: 65534 }
+}
