@@ -25,8 +25,8 @@ export default command(
   },
   async function* ({ options, operands: [name = ''], context }) {
     const { checkName } = await import('../lib/target.ts')
-    const { wantedTarget } = await import('../lib/asktarget.ts')
-    const { writeTarget } = await import('../lib/writetarget.ts')
+    const { wantedTarget } = await import('../lib/newtarget/ask.ts')
+    const { writeTarget } = await import('../lib/newtarget/write.ts')
     const wanted = await wantedTarget(checkName(name), options, context)
     const how = { copyOf: options['copy-of'], existing: options.existing, passwordFd: options['password-fd'] }
     yield* writeTarget(wanted, how, context)

@@ -279,8 +279,10 @@ export type RunContext = Context & {
   readonly run: string
   /** The target's secrets, opened once. */
   readonly secrets: Readonly<Record<string, string>>
-  /** Process groups that a crashed run of this target left; what they locked is dead. */
+  /** Process groups that crashed runs of this target left: what they locked is dead. */
   readonly dead: readonly number[]
+  /** Their locks are gone from the store: forget them. */
+  readonly buried: () => Promise<void>
   /** Something was not as it should be. With a class the run ends in part (3), without one it is a notice (0). */
   readonly warn: (message: string, kind?: Class) => void
   /** A process group that belongs to the run: noted in its lock, so that a living child keeps the lock alive. */

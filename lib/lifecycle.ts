@@ -1,34 +1,34 @@
 // The life of a run: lock, crash recovery, guards, state file, log, record. What a verb does is the engine's.
 import { randomBytes } from 'node:crypto'
-import { hostname } from 'node:os'
-import type { Context, Row, Rows, RunContext, RunRow, Summary, Target, Verb, Verbs } from './contract.ts'
+import type { Context, Row, Rows, RunContext, Summary, Target, Verb, Verbs } from './contract.ts'
 import { verbOf } from './engine.ts'
-import { Cancelled, type Class, Failure, statusFor, statusOf } from './failure.ts'
+import { Failure, statusOf } from './failure.ts'
 import { parseDuration } from './format.ts'
 import { guards, judge } from './guard.ts'
-import { append, expire, logFile, makeState, newest, runId } from './ledger.ts'
+import { logFile, makeState, newest, runId } from './ledger.ts'
 import { type Holder, type Lock, take } from './lock.ts'
 import { logTo, redact } from './log.ts'
 import { readMarks, writeMarks } from './marks.ts'
 import { stateDir } from './paths.ts'
 import { preamble } from './preamble.ts'
 import { gather } from './preflight.ts'
+import { bury, ended, keep, recover } from './record.ts'
 import { clearRunning, lockDir, type Running, showRunning } from './running.ts'
 import { openSecrets } from './secret.ts'
 import { suspicious } from './suspicion.ts'
 
-/** What a run of each verb takes: a lock (check and drill have their own, beside which a backup may run), a record. */
-const kinds: Readonly<Record<string, { lock?: 'write' | 'check' | 'drill'; record?: true; guarded?: true }>> = {
+/** What a run of each verb takes: a lock (check and drill have their own, beside which a backup may run), a record; `closed`: no secrets. */
+const kinds: Readonly<Record<string, { lock?: 'write' | 'check' | 'drill'; record?: true; guarded?: true; closed?: true }>> = {
   backup: { lock: 'write', record: true, guarded: true },
   prune: { lock: 'write', record: true, guarded: true },
   copy: { lock: 'write', record: true, guarded: true },
   forget: { lock: 'write', record: true, guarded: true },
   hold: { lock: 'write', record: true, guarded: true },
   init: { lock: 'write', record: true },
-  accept: { lock: 'write', record: true },
+  accept: { lock: 'write', record: true, closed: true },
   unlock: { lock: 'write', record: true },
-  rename: { lock: 'write' },
-  remove: { lock: 'write' },
+  rename: { lock: 'write', closed: true },
+  remove: { lock: 'write', closed: true },
   check: { lock: 'check', record: true },
   drill: { lock: 'drill', record: true },
   restore: { record: true },
@@ -82,12 +82,14 @@ export async function* perform(
 type Kind = (typeof kinds)[string]
 type BodyOf = (context: RunContext) => AsyncIterable<Rows>
 
-function bare(context: Context, secrets: Readonly<Record<string, string>>): RunContext {
+/** A context without a run: for reading verbs, dry runs, and doctor. */
+export function bare(context: Context, secrets: Readonly<Record<string, string>>): RunContext {
   return {
     ...context,
     run: '',
     secrets,
     dead: [],
+    buried: async () => undefined,
     warn: (message) => context.log(`warning: ${message}`),
     group: () => undefined,
   }
@@ -97,7 +99,7 @@ async function* unrecorded(verb: string, target: Target, context: Context, kind:
   let partial = false
   const lock = kind.lock && context.mode === 'act' ? await takeLock(verb, target, context, kind.lock, `${verb}-${process.pid}`) : undefined
   try {
-    const inner = bare(context, await openSecrets(target, context))
+    const inner = bare(context, kind.closed ? {} : await openSecrets(target, context))
     const warn: RunContext['warn'] = (message, kind) => {
       partial ||= kind !== undefined
       inner.warn(message)
@@ -160,15 +162,19 @@ async function* recorded(
   const limit = timeLimit(target, context.signal)
   try {
     showRunning(state, place, running)
-    if (lock) await recover(target, lock, context)
-    const secrets = await openSecrets(target, context)
+    const dead = await recover(target, lock?.crashed ?? [], context)
+    const secrets = kind.closed ? {} : await openSecrets(target, context)
     if (kind.guarded) await guard(verb, target, context, warn, names)
     const inner: RunContext = {
       ...context,
       signal: limit.signal,
       run,
       secrets,
-      dead: lock?.crashed.flatMap((holder) => holder.groups.map((group) => group.pgid)) ?? [],
+      dead,
+      buried: async () => {
+        dead.length = 0
+        bury(target)
+      },
       warn,
       group: (pgid) => void lock?.note(pgid),
       progress: (progress) => {
@@ -228,97 +234,20 @@ async function guard(
   }
 }
 
-/** Records the runs that died with the lock in their hands, once. */
-async function recover(target: Target, lock: Lock, context: Context): Promise<void> {
-  const state = stateDir(target.name)
-  for (const holder of lock.crashed) {
-    let known = false
-    for await (const run of newest(state)) {
-      known = run.run === holder.run
-      if (known || run.run < holder.run) break
-    }
-    if (known) continue
-    context.log(`the run ${holder.run} (${holder.verb}) crashed: recorded`)
-    const message = `its process ${holder.pid} on ${holder.host ?? hostname()} ended without a word`
-    const start = holder.at
-    await keep(target, {
-      kind: 'run',
-      target: target.name,
-      run: holder.run,
-      verb: holder.verb,
-      state: 'crashed',
-      status: 1,
-      start,
-      seconds: 0,
-      class: 'tool',
-      message,
-    })
-  }
-}
-
 async function suspect(target: Target, summary: Summary, warn: RunContext['warn']): Promise<void> {
   const history: Summary[] = []
+  const marks = await readMarks(target.name)
   for await (const run of newest(stateDir(target.name))) {
     if (run.verb !== 'backup' || (run.state !== 'success' && run.state !== 'warning')) continue
-    for (const row of run.results ?? []) if (row.kind === 'summary' && row.stream === summary.stream) history.push(row)
+    for (const row of run.results ?? [])
+      if (row.kind === 'summary' && row.stream === summary.stream && !marks.suspects[row.snapshot]) history.push(row)
     if (history.length >= 10) break
   }
   const percent = (key: string) => Number(target.env[key] || 0)
   const reason = suspicious(summary, history, { shrink: percent('SHRINK_LIMIT'), churn: percent('CHURN_LIMIT') })
   if (!reason) return
-  const marks = await readMarks(target.name)
   await writeMarks(target.name, { ...marks, suspects: { ...marks.suspects, [summary.snapshot]: reason } })
   warn(
     `snapshot ${summary.snapshot.slice(0, 8)} is suspect: ${reason}; prune waits for 'kedge accept ${target.name} ${summary.snapshot.slice(0, 8)}'`,
   )
-}
-
-type End = {
-  target: string
-  run: string
-  verb: string
-  start: Date
-  failure: unknown
-  partial: boolean
-  warnings: string[]
-  results: Row[]
-  forced: string[]
-}
-
-function ended({ target, run, verb, start, failure, partial, warnings, results, forced }: End): RunRow {
-  const seconds = Math.round((Date.now() - start.getTime()) / 100) / 10
-  const more = { ...(warnings.length > 0 && { warnings }), ...(forced.length > 0 && { forced }), ...(results.length > 0 && { results }) }
-  const base = { kind: 'run', target, run, verb, start: start.toISOString(), seconds } as const
-  if (failure === undefined) {
-    const state = partial || warnings.length > 0 ? 'warning' : 'success'
-    return { ...base, state, status: partial ? statusOf.partial : 0, ...(partial && { class: 'partial' as Class }), ...more }
-  }
-  const message = redact(failure instanceof Error ? failure.message : String(failure))
-  if (failure instanceof Failure) {
-    const state = failure.class === 'skipped' ? 'skipped' : 'failed'
-    return {
-      ...base,
-      state,
-      status: statusFor(failure),
-      class: failure.class,
-      message,
-      ...(failure.hint && { hint: failure.hint }),
-      ...more,
-    }
-  }
-  if (failure instanceof Cancelled) return { ...base, state: 'cancelled', status: statusFor(failure), message, ...more }
-  return { ...base, state: 'failed', status: 70, class: 'bug', message, ...more }
-}
-
-/** Writes a record. A backup and a check of one target may end at once: the ledger has a lock of its own. */
-async function keep(target: Target, record: RunRow): Promise<void> {
-  const state = stateDir(target.name)
-  const lock = await take(lockDir(target.name), 'ledger', { run: record.run, verb: 'record' }, { wait: 30 })
-  try {
-    await append(state, record)
-    const seconds = parseDuration(target.env.LEDGER_KEEP ?? '')
-    if (seconds && record.verb === 'prune') await expire(state, new Date(Date.now() - seconds * 1000))
-  } finally {
-    await lock.release()
-  }
 }

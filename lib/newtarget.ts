@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import type { Provider } from './contract.ts'
 import { formatEnv } from './env.ts'
 import { Failure } from './failure.ts'
+import { isSecretKey } from './secretkeys.ts'
 
 export type Wishes = {
   readonly name: string
@@ -38,10 +39,6 @@ export function keepSettings(text: string): Record<string, string> {
   return settings
 }
 
-/** Keys whose values are secret, by their names: they belong into no argv and no plain file. */
-export const isSecretKey = (key: string): boolean =>
-  /PASS(WORD|PHRASE|WD)?$|SECRET|TOKEN|(^|_)KEY$|(^|_)KEY_\d$/.test(key) && !/^(SECRET|SECRET_COMMAND|STREAM_SECRETS)$/.test(key)
-
 /** 'KEY=VALUE' of --set -> its parts. Failure 'misuse' for a secret, which would stand in argv. */
 export function settingOf(text: string): [string, string] {
   const [, key, value] = /^([A-Za-z_]\w*)=([\s\S]*)$/.exec(text) ?? []
@@ -74,17 +71,6 @@ export function pathOf(text: string, cwd: string): string {
 /** Whether a path lies in one of the folders, or is it. */
 export const liesIn = (path: string, folders: readonly string[]): string | undefined =>
   folders.find((folder) => path === folder || path.startsWith(folder === '/' ? '/' : `${folder}/`))
-
-/** The secrets that a repository's service wants beside the password, by the beginning of its name. */
-export const credentials: Readonly<Record<string, readonly string[]>> = {
-  s3: ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY'],
-  b2: ['B2_ACCOUNT_ID', 'B2_ACCOUNT_KEY'],
-  azure: ['AZURE_ACCOUNT_NAME', 'AZURE_ACCOUNT_KEY'],
-  gs: ['GOOGLE_PROJECT_ID', 'GOOGLE_APPLICATION_CREDENTIALS'],
-  swift: ['OS_AUTH_URL', 'OS_USERNAME', 'OS_PASSWORD', 'OS_PROJECT_NAME', 'OS_REGION_NAME'],
-  rest: ['RESTIC_REST_USERNAME', 'RESTIC_REST_PASSWORD'],
-}
-export const credentialsOf = (repository: string): readonly string[] => credentials[repository.split(':')[0] ?? ''] ?? []
 
 /** The plain files of the folder. Failure 'config' for a setting that no file can hold. */
 export function planTarget(wishes: Wishes): PlannedFile[] {

@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import type { Target } from './contract.ts'
 import { passedThrough } from './keys.ts'
-import { credentialsOf, isSecretKey } from './newtarget.ts'
+import { credentialsOf, isSecretKey } from './secretkeys.ts'
 import { quote } from './shell.ts'
 import { targetTags } from './target.ts'
 

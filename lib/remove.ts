@@ -128,8 +128,8 @@ async function hashOf(path: string): Promise<string> {
 
 async function takeAway(path: string): Promise<void> {
   if ((await lstat(path)).isSymbolicLink()) return await unlink(path)
-  const { default: files } = await import('fs-extra')
-  await files.remove(path)
+  const { remove } = await import('fs-extra')
+  await remove(path)
 }
 
 /** Where other targets name this one. */

@@ -1,9 +1,10 @@
 // Gives a target another name: state and cache first, its folder last, so that the same call again goes on where one was cut off.
 // The snapshots keep the tag of the old name, and SNAPSHOTS_OF says so.
-import { lstat, rename as move, readFile } from 'node:fs/promises'
+import { lstat, mkdir, mkdtemp, rename as move, readFile, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import type { CommandLine, Context, FileRow, Target } from './contract.ts'
+import { installed } from './engine/restic/installed.ts'
 import { setEnvKey } from './env.ts'
 import { Failure } from './failure.ts'
 import { words } from './keys.ts'
@@ -14,7 +15,6 @@ import { openSecrets, sealSecrets } from './secret.ts'
 import { quote } from './shell.ts'
 import { exists } from './source/paths.ts'
 import { loadTarget, targetDir, targetNames } from './target.ts'
-import { installedTool } from './tool.ts'
 import { holdWhole } from './whole.ts'
 
 /** One key of a file that is to have another value. */
@@ -91,8 +91,11 @@ export async function* renameTarget(old: string, now: string, context: Context):
       await moveFolder(a, b)
       yield row(b, 'moved')
     }
-    const written = await rewriteSheet(now)
-    if (written) yield row(written, 'written')
+    // Those that name its tags: its own, and a second store's.
+    for (const name of new Set([now, ...edits.filter(({ key }) => key === 'SNAPSHOTS_OF').map(({ file }) => basename(dirname(file)))])) {
+      const written = name === old ? undefined : await rewriteSheet(name)
+      if (written) yield row(written, 'written')
+    }
   } finally {
     await release()
   }
@@ -116,9 +119,9 @@ async function moveFolder(from: string, to: string): Promise<void> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'EXDEV') {
-      // A link or a mount below: copied, then removed; cut off in between, the copy is in the way and named.
-      const { default: files } = await import('fs-extra')
-      await files.move(from, to)
+      // A folder of a container's lower layer: copied, then removed; cut off in between, the copy is in the way and named.
+      const { move: moveAcross } = await import('fs-extra')
+      await moveAcross(from, to)
       return
     }
     if (code !== 'EACCES' && code !== 'EPERM' && code !== 'EBUSY' && code !== 'EROFS') throw error
@@ -154,7 +157,7 @@ async function rewriteSheet(name: string): Promise<string | undefined> {
   const target = await loadTarget(name)
   const file = sheetFile(target.dir)
   if (!(await exists(file))) return undefined
-  const tool = await installedTool(target.engine)
+  const tool = await installed()
   await replaceFile(file, recoverySheet({ target, host: hostname(), date: new Date(), tool: tool?.text, secrets: undefined }), 0o600)
   return file
 }

@@ -11,16 +11,21 @@ import { heading, recoverySheet } from './recovery.ts'
 import { openSecrets } from './secret.ts'
 import { quote } from './shell.ts'
 import { exists } from './source/paths.ts'
-import { installedTool } from './tool.ts'
 
-export type Wanted = { readonly withSecret: boolean; readonly to: string | undefined; readonly recipient: string | undefined }
+export type Wanted = {
+  readonly withSecret: boolean
+  readonly to: string | undefined
+  readonly recipient: string | undefined
+  /** The installed tool, as the sheet names it. */
+  readonly tool: string | undefined
+}
 
 /** The sheet as text, or written to a file that only its owner reads. Replaces nothing but an older sheet. */
 export async function* giveSheet(target: Target, wanted: Wanted, context: Context): AsyncGenerator<FileRow | Text | CommandLine> {
   const to = wanted.to === undefined ? undefined : resolve(wanted.to)
   if (context.mode === 'explain') {
     const seal = wanted.recipient === undefined ? '' : ` | gpg --armor --encrypt --recipient ${quote(wanted.recipient)}`
-    const page = recoverySheet({ target, host: hostname(), date: new Date(), tool: undefined, secrets: undefined })
+    const page = recoverySheet({ target, host: hostname(), date: new Date(), tool: wanted.tool, secrets: undefined })
     yield { kind: 'command', command: `cat <<'END'${seal}${to === undefined ? '' : ` > ${quote(to)}`}\n${page}END` }
     return
   }
@@ -30,8 +35,7 @@ export async function* giveSheet(target: Target, wanted: Wanted, context: Contex
     return
   }
   const secrets = wanted.withSecret ? await openSecrets(target, context) : undefined
-  const tool = await installedTool(target.engine)
-  const page = recoverySheet({ target, host: hostname(), date: new Date(), tool: tool?.text, secrets })
+  const page = recoverySheet({ target, host: hostname(), date: new Date(), tool: wanted.tool, secrets })
   const text =
     wanted.recipient === undefined ? page : await encryptByGpg(to ?? 'the recovery sheet', page, wanted.recipient, context.signal)
   if (to === undefined) {

@@ -22,7 +22,10 @@ export async function* unlock(target: Target, force: boolean, context: Context):
     yield held.map((each) => rowOf(target, each, 'kept'))
     for await (const rows of perform('unlock', target, { ...context, mode: 'dry-run' }, store)) yield kept(rows)
     throw new Failure('locked', `target '${target.name}' is locked by ${named(running.holder)}`, {
-      hint: running.alive === 'yes' ? 'it lives: wait for it, or stop it' : 'whether it lives cannot be told from here; --force breaks its lock',
+      hint:
+        running.alive === 'yes'
+          ? 'it lives: wait for it, or stop it'
+          : 'whether it lives cannot be told from here; --force breaks its lock',
     })
   }
   if (context.mode === 'dry-run') {
@@ -41,7 +44,9 @@ export async function* unlock(target: Target, force: boolean, context: Context):
 }
 
 const named = (holder: Holder | undefined): string =>
-  holder ? `run ${holder.run} (${holder.verb}, pid ${holder.pid} on host ${holder.host}, since ${holder.at})` : 'a run whose lock cannot be read'
+  holder
+    ? `run ${holder.run} (${holder.verb}, pid ${holder.pid} on host ${holder.host}, since ${holder.at})`
+    : 'a run whose lock cannot be read'
 
 function rowOf(target: Target, { name, n, holder, alive }: Held, action: LockRow['action']): LockRow {
   const age = holder ? Math.max(0, Math.round((Date.now() - Date.parse(holder.at)) / 1000)) : 0

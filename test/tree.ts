@@ -51,8 +51,10 @@ function hash(file: string): string {
 /** Extended attributes as getfattr prints them: a block a file, `# file: NAME` with odd bytes in octal, then the values. */
 function xattrs(tree: string): [string, string][] {
   if (!fs.existsSync('/usr/bin/getfattr')) return []
-  const text = execFileSync('getfattr', ['-R', '-P', '-h', '-d', '-m', '^(user|trusted|system)\\.', '-e', 'hex', '.'], {
-    cwd: tree,
+  const folder = fs.statSync(tree).isDirectory()
+  const [cwd, what] = folder ? [tree, '.'] : [path.dirname(tree), path.basename(tree)]
+  const text = execFileSync('getfattr', ['-R', '-P', '-h', '-d', '-m', '^(user|trusted|system)\\.', '-e', 'hex', what], {
+    cwd,
     maxBuffer: 1 << 28,
   })
   const blocks = text.toString('latin1').split('\n\n').filter(Boolean)
@@ -61,7 +63,7 @@ function xattrs(tree: string): [string, string][] {
     const name = head
       .slice('# file: '.length)
       .replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
-    return [path.normalize(Buffer.from(name, 'latin1').toString()), values.sort().join(' ')]
+    return [folder ? path.normalize(Buffer.from(name, 'latin1').toString()) : '.', values.sort().join(' ')]
   })
 }
 

@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import * as fs from 'node:fs'
+import { tmpdir } from 'node:os'
 import path from 'node:path'
 import test, { after, type TestContext } from 'node:test'
 import type { Checked } from '../../lib/contract.ts'
-import { done, kedge, type Machine, machine, type NewTarget, newest, newTarget, type Restic, type Result, restics, startProgram } from '../harness.ts'
+import { done, kedge, type Machine, machine, type NewTarget, newTarget, type Restic, type Result, restics, startProgram } from '../harness.ts'
 
 // One repository, made by the oldest restic, copied for each test: an init and a backup cost two seconds of key derivation.
-const original = fs.mkdtempSync('/tmp/kedge-check-')
+const original = fs.mkdtempSync(path.join(tmpdir(), 'kedge-check-'))
 after(() => fs.rmSync(original, { recursive: true, force: true }))
 let made: Promise<string> | undefined
 
@@ -88,7 +89,7 @@ for (const tool of restics()) {
 
     fs.writeFileSync(pack, bytes)
     const env = { RESTIC_REPOSITORY: target.repository, RESTIC_PASSWORD: target.password, RESTIC_CACHE_DIR: m.cache }
-    const holder = startProgram(m, '/bin/sh', ['-c', 'sleep 100 | exec restic backup --stdin -q'], { env })
+    const holder = startProgram(m, '/bin/sh', ['-c', 'mkfifo open && exec restic backup --stdin -q <>open'], { env })
     const locks = path.join(target.repository, 'locks')
     while (fs.readdirSync(locks).length === 0) await new Promise((resolve) => setTimeout(resolve, 50))
     const locked = await kedge(m, ['check', 'web1', '--json'])
@@ -102,7 +103,7 @@ for (const tool of restics()) {
 }
 
 test('what was read is remembered by slice, resumed after an interruption, and forgotten with another store', async (t) => {
-  const { m, target } = await saved(t)
+  const { m } = await saved(t)
   const state = path.join(m.state, 'web1', 'verified.json')
   const all = row(await done(m, ['check', 'web1', '--read-data', '--json']))
   assert.equal(all.verified, 1)
@@ -126,7 +127,6 @@ test('what was read is remembered by slice, resumed after an interruption, and f
   const other = row(await done(m, ['check', 'web1', '--within', '10d', '--json']))
   assert.deepEqual([other.slices, other.verified, other.oldestVerified], [1, 0.102, null])
   assert.equal(JSON.parse(fs.readFileSync(state, 'utf8')).store, (await made) as string)
-  assert.ok(target)
 })
 
 test('a wrong password is 12, a missing repository 10, another store 15, and contradicting options 2: none of them damage', async (t) => {
@@ -150,5 +150,4 @@ test('--explain prints what restic runs, and a check of one target goes on when 
   assert.match((await sh.result).stdout, /no errors were found/)
   const both = await kedge(m, ['check', 'nosuch', 'web1', '-q'])
   assert.deepEqual([both.status, both.stdout], [2, 'web1\n'])
-  assert.equal(newest().version, m.restic.version)
 })

@@ -7,17 +7,17 @@ import { words } from '../../keys.ts'
 import { cacheDir, stateDir } from '../../paths.ts'
 import { quote } from '../../shell.ts'
 import { presentPaths } from '../../source/paths.ts'
-import { withoutOwnDeadLocks } from './deadlock.ts'
+import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'
 import { verifyIdentity } from './identity.ts'
 import { withNames } from './names.ts'
 import { literal } from './pattern.ts'
 import { savePaths, saveStream } from './save.ts'
 import { askRestic, explain, localRepository, version } from './tool.ts'
-import { has, type Version } from './version.ts'
+import type { Version } from './version.ts'
 
 type Options = Verbs['backup']['options']
 
-/** What every snapshot of a target gets. `version`: --retry-lock is known since 0.16. */
+/** What every snapshot of a target gets. */
 function commonArgs(target: Target, options: Options, dryRun: boolean, restic: Version): string[] {
   const tags = [`kedge:${target.name}`, ...words(target.env.TAGS), ...(options.tags ?? [])]
   return [
@@ -27,7 +27,7 @@ function commonArgs(target: Target, options: Options, dryRun: boolean, restic: V
     '--host',
     target.env.HOST || hostname(),
     ...(dryRun ? ['--dry-run'] : []),
-    ...(has(restic, 'retryLock') && target.env.LOCK_WAIT ? ['--retry-lock', target.env.LOCK_WAIT] : []),
+    ...waitArgs(target, restic),
   ]
 }
 
@@ -94,7 +94,8 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
     for (const stream of streams) {
       try {
         const args = streamArgs(target, options, stream.name, dryRun, restic)
-        yield await identity.confirm(await saveStream(target, stream, args, saving))
+        const summary = await withoutOwnDeadLocks(target, saving, () => saveStream(target, stream, args, saving))
+        yield await identity.confirm(summary)
       } catch (error) {
         // A dump that fails must not keep the next one from being saved; the last one's class is the run's.
         if (!(error instanceof Failure) || saving.signal.aborted) throw error

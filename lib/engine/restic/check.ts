@@ -62,7 +62,11 @@ const check: VerbOf<'check'> = async function* (target, { readData, within }, co
 }
 export default check
 
-function checked(target: Target, verified: Verified, done: { read: Checked['read']; slices: number | undefined; within: number | undefined }): Checked {
+function checked(
+  target: Target,
+  verified: Verified,
+  done: { read: Checked['read']; slices: number | undefined; within: number | undefined },
+): Checked {
   const oldest = oldestRead(verified)
   const share = shareRead(verified, done.within === undefined ? 0 : seconds() - done.within)
   return {
@@ -77,11 +81,21 @@ function checked(target: Target, verified: Verified, done: { read: Checked['read
 }
 
 /** Runs one restic check; the errors that it found. */
-async function readPart(target: Target, part: Part, args: readonly string[], context: RunContext, what: string | undefined): Promise<string[]> {
+async function readPart(
+  target: Target,
+  part: Part,
+  args: readonly string[],
+  context: RunContext,
+  what: string | undefined,
+): Promise<string[]> {
   const action = `check repository '${repository(target)}'`
   return await withoutOwnDeadLocks(target, context, async () => {
     const said: string[] = []
-    const lines = resticLines(target, args, context, { action, accept: [1], onStderr: (line) => void (said.length < 10_000 && said.push(line)) })
+    const lines = resticLines(target, args, context, {
+      action,
+      accept: [1],
+      onStderr: (line) => void (said.length < 10_000 && said.push(line)),
+    })
     for (;;) {
       const { done, value } = await lines.next()
       if (done) {

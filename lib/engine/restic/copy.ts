@@ -40,7 +40,10 @@ const copy: VerbOf<'copy'> = async function* (target, { to }, context) {
     const restic = await version(target)
     for (const each of to) {
       // The first store's environment, which the lifecycle printed, must not show through what the second one leaves unset.
-      yield { kind: 'command', command: 'unset RESTIC_REPOSITORY RESTIC_REPOSITORY_FILE RESTIC_PASSWORD RESTIC_PASSWORD_COMMAND RESTIC_PASSWORD_FILE' }
+      yield {
+        kind: 'command',
+        command: 'unset RESTIC_REPOSITORY RESTIC_REPOSITORY_FILE RESTIC_PASSWORD RESTIC_PASSWORD_COMMAND RESTIC_PASSWORD_FILE',
+      }
       yield fromSecond(target)
       yield* preamble(each)
       yield explain(each, copyArgs(target, each, undefined, restic))
@@ -90,7 +93,14 @@ async function copyTo(first: First, second: Second): Promise<Copied> {
   if (context.mode === 'dry-run') {
     const there: RunContext = { ...context, secrets }
     const { missing } = await compare(first, to, there)
-    return { kind: 'copied', target: target.name, to: to.name, copied: missing.length, present: first.snapshots.length - missing.length, dryRun: true }
+    return {
+      kind: 'copied',
+      target: target.name,
+      to: to.name,
+      copied: missing.length,
+      present: first.snapshots.length - missing.length,
+      dryRun: true,
+    }
   }
   const lock = await take(lockDir(to.name), 'write', { run: context.run, verb: 'copy' }, { wait: context.wait, signal: context.signal })
   try {
@@ -98,6 +108,7 @@ async function copyTo(first: First, second: Second): Promise<Copied> {
       ...context,
       secrets,
       dead: lock.crashed.flatMap((holder) => holder.groups.map(({ pgid }) => pgid)),
+      buried: async () => undefined,
       group(pgid) {
         context.group(pgid)
         void lock.note(pgid)
@@ -110,7 +121,10 @@ async function copyTo(first: First, second: Second): Promise<Copied> {
       await withoutOwnDeadLocks(target, context, () => withoutOwnDeadLocks(to, there, () => start(first, second, there, ids)))
       const lost = missingIn(missing, await listed(to, there, true))
       if (lost.length > 0)
-        throw new Failure('tool', `${lost.length} snapshots are not there after the copy: ${lost.map(({ id }) => id.slice(0, 8)).join(', ')}`)
+        throw new Failure(
+          'tool',
+          `${lost.length} snapshots are not there after the copy: ${lost.map(({ id }) => id.slice(0, 8)).join(', ')}`,
+        )
     }
     return { kind: 'copied', target: target.name, to: to.name, copied: missing.length, present: first.snapshots.length - missing.length }
   } finally {
@@ -119,7 +133,11 @@ async function copyTo(first: First, second: Second): Promise<Copied> {
 }
 
 /** Judges the second store, and finds what it lacks. */
-async function compare({ target, context, config, snapshots }: First, to: Target, there: RunContext): Promise<{ missing: ResticSnapshot[] }> {
+async function compare(
+  { target, context, config, snapshots }: First,
+  to: Target,
+  there: RunContext,
+): Promise<{ missing: ResticSnapshot[] }> {
   if (!to.env.STORE_ID) {
     const hint = `kedge init --like ${target.name} ${to.name}, or kedge init --adopt ${to.name} where it exists`
     overridable(context, 'pin', `refusing to copy to '${to.name}': its store is not pinned`, hint)

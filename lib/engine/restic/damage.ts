@@ -39,7 +39,9 @@ export function damageOf(action: string, exit: Exit, lines: readonly string[]): 
 /** restic's own repair commands for these errors, and what comes before them. */
 export function repairHint(target: string, errors: readonly string[]): string {
   const ids = (pattern: RegExp) => [...new Set(errors.flatMap((error) => pattern.exec(error)?.slice(1).find(Boolean) ?? []))]
-  const packs = ids(/^pack ([0-9a-f]{64})(?: contains|: unexpected file size| failed to download)|^Pack ID does not match, want ([0-9a-f]{64})/i)
+  const packs = ids(
+    /^pack ([0-9a-f]{64})(?: contains|: unexpected file size| failed to download)|^Pack ID does not match, want ([0-9a-f]{64})/i,
+  )
   const named = packs.length > 5 ? [...packs.slice(0, 5), '...'] : packs
   const first = packs.length > 0 ? `restic repair packs ${named.join(' ')}` : 'restic repair index'
   return (

@@ -49,7 +49,8 @@ export async function withoutOwnDeadLocks<T>(target: Target, context: RunContext
     if (allDead(locks, context.dead, { host: hostname(), exists })) {
       await askRestic(target, ['unlock'], context, { action: `remove the dead run's lock from '${repository(target)}'`, timeout: 300 })
       context.log(`removed the lock that the crashed run left in '${repository(target)}'`)
-    }
+      await context.buried()
+    } else if (!locks.some((lock) => !lock || context.dead.includes(lock.pid))) await context.buried()
   }
   const began = performance.now()
   for (let pause = 1000; ; pause = Math.min(2 * pause, 10_000)) {

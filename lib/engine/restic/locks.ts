@@ -35,12 +35,12 @@ export function judgeLock(lock: ResticLock, here: { host: string; now: number; m
   const age = Math.max(0, Math.round(here.now - written))
   const own = lock.hostname === here.host
   const { met, seen } = here
+  const restic = /restic/i.test(seen?.command ?? '')
   const alive = (): Alive => {
     if (!own) return 'unknown'
     if (met === 'nothing') return 'no'
     if (!seen) return 'unknown'
     if (seen.zombie) return 'no'
-    const restic = /restic/i.test(seen.command)
     if (seen.started === undefined) return 'unknown'
     if (seen.started > written + tolerance) return restic && age < refreshed ? 'unknown' : 'no'
     return restic ? 'yes' : 'unknown'
@@ -49,7 +49,7 @@ export function judgeLock(lock: ResticLock, here: { host: string; now: number; m
   // restic/internal/restic/lock.go: older than 30 min; else on its own host whether SIGHUP can be sent, which to a process of
   // another user fails. Every restic is deaf to SIGHUP; another program may end by it.
   const plain = here.now - written > staleAge || (own && met !== 'process')
-  const stray = !plain && own && met === 'process' && verdict !== 'yes' && !seen?.zombie
+  const stray = own && !plain && !restic && !seen?.zombie
   return { lock, age, alive: verdict, plain, stray }
 }
 
@@ -119,7 +119,8 @@ export function planUnlock(locks: readonly Judged[], unreadable: number, force: 
   const other = plainly.find(({ alive }) => alive !== 'no')
   const stays = `${dead.length} dead ${dead.length === 1 ? 'lock stays' : 'locks stay'}`
   if (other) return { how: 'none', removes: [], why: `${stays}: restic unlock would also take ${named(other)}, which may live` }
-  if (stray) return { how: 'none', removes: [], why: `${stays}: restic unlock would send SIGHUP to process ${stray.lock.pid}, another program` }
+  if (stray)
+    return { how: 'none', removes: [], why: `${stays}: restic unlock would send SIGHUP to process ${stray.lock.pid}, another program` }
   const removes = dead.filter(({ plain }) => plain)
   const rest = dead.length - removes.length
   const why = `${rest} dead ${rest === 1 ? 'lock stays' : 'locks stay'}: restic would remove them only with the living ones`

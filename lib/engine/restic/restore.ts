@@ -95,7 +95,7 @@ const restore: VerbOf<'restore'> = async function* (target, options, context) {
       continue
     }
     const { deleted } = await bring(target, job, { bytes, entries }, restic, context)
-    yield { ...row, ...(doomed && { deleted }) }
+    yield { ...row, ...(job.how.delete && { deleted }) }
   }
 }
 export default restore

@@ -50,6 +50,8 @@ async function excluded(target: Target, context: RunContext): Promise<Pattern[]>
 /** A folder in which another file system is mounted is saved empty: what lies in it looks like surplus. */
 function mounted(path: string, roots: readonly string[]): string | undefined {
   for (let at = path; at !== '/' && !roots.includes(at); at = dirname(at))
-    if (lstatSync(at).dev !== lstatSync(dirname(at)).dev) return `another file system is mounted at '${at}'`
+    if (deviceOf(at) !== deviceOf(dirname(at))) return `another file system is mounted at '${at}'`
   return undefined
 }
+
+const deviceOf = (path: string) => lstatSync(path, { throwIfNoEntry: false })?.dev

@@ -18,7 +18,8 @@ const unlock: VerbOf<'unlock'> = async function* (target, { force }, context) {
   const plan = planUnlock(judged, unreadable, force)
   const removes = new Set(plan.removes)
   const rows = (action: (each: Judged) => LockRow['action']) => judged.map((each) => rowOf(target, each, action(each)))
-  if (unreadable > 0 && !force) context.warn(`${unreadable} locks in '${repository(target)}' cannot be read: only --force removes them`, 'partial')
+  if (unreadable > 0 && !force)
+    context.warn(`${unreadable} locks in '${repository(target)}' cannot be read: only --force removes them`, 'partial')
   if (plan.why) context.warn(`${plan.why}; --force removes all of them`, 'partial')
   if (context.mode === 'dry-run' || plan.how === 'none') {
     yield rows((each) => (removes.has(each) ? 'would remove' : 'kept'))

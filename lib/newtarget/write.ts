@@ -2,21 +2,21 @@
 import { lstat, mkdir, mkdtemp, open, readFile, rename, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
-import type { Wanted } from './asktarget.ts'
-import type { CommandLine, Context, FileRow, Target, Text } from './contract.ts'
-import { setEnvKey } from './env.ts'
-import { Failure } from './failure.ts'
-import { words } from './keys.ts'
-import { replaceFile } from './ledger.ts'
-import { liesIn, planTarget } from './newtarget.ts'
-import { readPassphrase } from './passphrase.ts'
-import { targetsDir } from './paths.ts'
-import { recoverySheet, sheetFile } from './recovery.ts'
-import { newPassword, openSecrets, sealSecrets } from './secret.ts'
-import { quote } from './shell.ts'
-import { exists } from './source/paths.ts'
-import { loadTarget, targetDir } from './target.ts'
-import { installedTool } from './tool.ts'
+import type { CommandLine, Context, FileRow, Target, Text } from '../contract.ts'
+import { installed } from '../engine/restic/installed.ts'
+import { setEnvKey } from '../env.ts'
+import { Failure } from '../failure.ts'
+import { words } from '../keys.ts'
+import { replaceFile } from '../ledger.ts'
+import { liesIn, planTarget } from '../newtarget.ts'
+import { readPassphrase } from '../passphrase.ts'
+import { targetsDir } from '../paths.ts'
+import { recoverySheet, sheetFile } from '../recovery.ts'
+import { newPassword, openSecrets, sealSecrets } from '../secret.ts'
+import { quote } from '../shell.ts'
+import { exists } from '../source/paths.ts'
+import { loadTarget, targetDir } from '../target.ts'
+import type { Wanted } from './ask.ts'
 
 export type Writing = { readonly copyOf: string | undefined; readonly existing: boolean; readonly passwordFd: number | undefined }
 type Row = FileRow | Text | CommandLine
@@ -71,7 +71,7 @@ async function place(dir: string, files: Files, wanted: Wanted, how: Writing, co
         : error
     })
     const text = await writeSecrets(target, wanted, how, context)
-    const tool = await installedTool(target.engine)
+    const tool = await installed()
     const final = { ...target, dir }
     await write(
       sheetFile(fresh),

@@ -2,13 +2,14 @@
 import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Context, Provider } from './contract.ts'
-import { callerVar, parseEnv } from './env.ts'
-import { Failure } from './failure.ts'
-import { words } from './keys.ts'
-import * as plan from './newtarget.ts'
-import { configDir } from './paths.ts'
-import { loadTarget } from './target.ts'
+import type { Context, Provider } from '../contract.ts'
+import { callerVar, parseEnv } from '../env.ts'
+import { Failure } from '../failure.ts'
+import { words } from '../keys.ts'
+import * as plan from '../newtarget.ts'
+import { configDir } from '../paths.ts'
+import { credentialsOf, isSecretKey } from '../secretkeys.ts'
+import { loadTarget } from '../target.ts'
 
 export type Given = {
   readonly path: readonly string[]
@@ -55,7 +56,7 @@ export async function wantedTarget(name: string, given: Given, context: Context)
       : await askDefault(ask, 'when a backup is due (cron)', plan.defaultSchedule))
   if (schedule) await checkSchedule(schedule)
   const { secret, recipient, command } = await provider(given, set, house, context, ask)
-  const secrets = await givenSecrets(given['secrets-fd'], plan.credentialsOf(repository), secret === 'none' ? undefined : ask)
+  const secrets = await givenSecrets(given['secrets-fd'], credentialsOf(repository), secret === 'none' ? undefined : ask)
   const entries: [string, string][] = [
     ...Object.entries(keep === '' ? {} : plan.keepSettings(keep)),
     ...(schedule ? [['SCHEDULE_BACKUP', schedule] as [string, string]] : []),
@@ -110,7 +111,7 @@ function checkTogether(given: Given): void {
 }
 
 async function checkSchedule(schedule: string): Promise<void> {
-  const { validate } = await import('./schedule.ts')
+  const { validate } = await import('../schedule.ts')
   const wrong = await validate(schedule)
   if (wrong) throw misuse(`option '--schedule': ${wrong}: '${schedule}'`)
 }
@@ -149,7 +150,7 @@ async function givenSecrets(fd: number | undefined, wanted: readonly string[], a
   }
   const secrets: Record<string, string> = {}
   for (const key of ask ? wanted : []) {
-    const value = await ask?.(`${key} [none]:`, { hidden: plan.isSecretKey(key) })
+    const value = await ask?.(`${key} [none]:`, { hidden: isSecretKey(key) })
     if (value) secrets[key] = value
   }
   return secrets

@@ -1,0 +1,115 @@
+// What only the opened store can tell: whether the secrets open, which store it is, who has locked it. Nobody is asked anything.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Context, LockRow, Row, Rows, RunContext, StoreRow, Target } from '../contract.ts'
+import { verbOf } from '../engine.ts'
+import { Failure } from '../failure.ts'
+import { duration } from '../format.ts'
+import { openSecrets } from '../secret.ts'
+import { blocked, type Found, ok, warning } from './finding.ts'
+
+// restic goes on trying an unreachable REST server for minutes.
+const patience = 60
+
+class Question extends Error {}
+
+/** The findings about the secrets, and the secrets; without them where a question would be needed. */
+export async function secretsOf(target: Target, context: Context): Promise<{ found: Found[]; secrets?: Record<string, string> }> {
+  const ask = async () => {
+    throw new Question()
+  }
+  try {
+    const secrets = await openSecrets(target, { ...context, ask })
+    return { found: [kept(target)], secrets }
+  } catch (error) {
+    if (error instanceof Question) {
+      return {
+        found: [warning('secrets', 'not tried: a passphrase is needed', '--passphrase-fd N gives it, and the store is looked at too')],
+      }
+    }
+    if (!(error instanceof Failure)) throw error
+    return { found: [failed('secrets', error)] }
+  }
+}
+
+export const failed = (check: string, error: Failure): Found => blocked(check, error.message, error.hint, error.class)
+
+function kept(target: Target): Found {
+  switch (target.secret) {
+    case 'file':
+      return warning(
+        'secrets',
+        'the password lies in plain text: whoever is root here, or has the disk or a copy of /etc, can read every snapshot',
+        'SECRET=gpg or SECRET=credential keeps it encrypted',
+      )
+    case 'none':
+      return ok('secrets', 'the target has none of its own')
+    default:
+      return ok('secrets', `they open (SECRET=${target.secret})`)
+  }
+}
+
+/** Whether the store answers, is the pinned one, and who has locked it. */
+export async function* store(target: Target, secrets: Readonly<Record<string, string>>, context: Context): AsyncGenerator<Found> {
+  // restic's cache would be made where there is none, and doctor changes nothing.
+  const cache = await mkdtemp(join(tmpdir(), 'kedge-doctor-'))
+  const patient = { ...target, env: { ...target.env, RESTIC_CACHE_DIR: cache } }
+  const late = new AbortController()
+  const timer = setTimeout(() => late.abort(new Failure('unreachable', `no answer from the store within ${patience} s`)), patience * 1000)
+  const inner: RunContext = {
+    ...context,
+    mode: 'dry-run',
+    signal: AbortSignal.any([context.signal, late.signal]),
+    run: '',
+    secrets,
+    dead: [],
+    buried: async () => undefined,
+    buried: async () => undefined,
+    warn: () => undefined,
+    group: () => undefined,
+    progress: () => undefined,
+  }
+  try {
+    const identity = await verbOf(target.engine, 'identity')
+    if (!('instead' in identity)) for (const row of await all<StoreRow>(identity(patient, {}, inner), 'store')) yield named(target, row)
+    const unlock = await verbOf(target.engine, 'unlock')
+    if ('instead' in unlock) return
+    const locks = await all<LockRow>(unlock(patient, { force: false }, inner), 'lock')
+    for (const lock of locks) yield lockFound(target, lock)
+    if (locks.length === 0) yield ok('locks', 'none, neither of kedge nor of the store')
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    yield failed('store', error)
+  } finally {
+    clearTimeout(timer)
+    await rm(cache, { recursive: true, force: true })
+  }
+}
+
+async function all<R extends Row>(rows: AsyncIterable<Rows>, kind: R['kind']): Promise<R[]> {
+  const found: R[] = []
+  for await (const batch of rows)
+    for (const row of Array.isArray(batch) ? (batch as readonly Row[]) : [batch as Row]) if (row.kind === kind) found.push(row as R)
+  return found
+}
+
+function named(target: Target, { id, store }: StoreRow): Found {
+  const pinned = target.env.STORE_ID
+  const text = `it opens: ${id.slice(0, 10)} in '${store}'`
+  if (!pinned) return ok('store', `${text}, not pinned yet`)
+  if (id === pinned) return ok('store', `${text}, the pinned one`)
+  return blocked(
+    'store',
+    `another store lies in '${store}': its id is ${id.slice(0, 10)}, pinned is ${pinned.slice(0, 10)}`,
+    'is the right disk mounted?',
+    'refused',
+  )
+}
+
+function lockFound(target: Target, lock: LockRow): Found {
+  const text = `${lock.of} is locked${lock.exclusive ? ' exclusively' : ''} by process ${lock.pid} on host '${lock.host}' since ${duration(lock.age)}`
+  if (lock.alive === 'yes') return ok('locks', `${text}, which lives`)
+  if (lock.alive === 'no') return warning('locks', `${text}, which is dead`, `kedge unlock ${target.name} removes it`)
+  return warning('locks', `${text}; whether it lives cannot be told`, `kedge unlock ${target.name} says more`)
+}

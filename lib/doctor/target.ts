@@ -1,0 +1,97 @@
+// What one target needs: a valid configuration, sources, secrets, its store, room, a sandbox that lets it write, a key kept elsewhere.
+import { join } from 'node:path'
+import type { Context, Target } from '../contract.ts'
+import { localRepository } from '../engine/restic/tool.ts'
+import { Failure } from '../failure.ts'
+import { judge } from '../guard.ts'
+import { words } from '../keys.ts'
+import { liesIn } from '../newtarget.ts'
+import { cacheDir, stateDir } from '../paths.ts'
+import { gather } from '../preflight.ts'
+import { notedRecovery } from '../sheet.ts'
+import { loadTarget } from '../target.ts'
+import { blocked, type Found, ok, warning } from './finding.ts'
+import { closed, sameDevice, space, writable } from './place.ts'
+import { failed, secretsOf, store } from './store.ts'
+import { installedUnit, mayWrite } from './unit.ts'
+
+/** Every check of a target; where its configuration does not load there is nothing else to see. */
+export async function* targetFindings(name: string, context: Context): AsyncGenerator<Found> {
+  let target: Target
+  try {
+    target = await loadTarget(name)
+  } catch (error) {
+    if (!(error instanceof Failure) || error.class === 'misuse') throw error
+    yield failed('configuration', error)
+    return
+  }
+  yield ok('configuration', `'${join(target.dir, 'target.env')}' is valid`)
+  yield await closed('configuration', target.dir)
+  yield* preflight(target)
+  const { found, secrets } = await secretsOf(target, context)
+  yield* found
+  if (secrets) yield* store(target, secrets, context)
+  else yield warning('store', 'not looked at: its secrets were not opened', 'see above')
+  yield* places(target)
+  yield* sandboxed(target)
+  yield await keptElsewhere(target)
+}
+
+/** Whether a store only takes copies: it saves nothing by itself. */
+const isSecond = ({ name, env, paths, streams }: Target): boolean => {
+  const names = words(env.SNAPSHOTS_OF)
+  return paths.length + streams.length === 0 && names.length > 0 && !names.includes(name)
+}
+
+/** The guards of backup, on the same facts. */
+async function* preflight(target: Target): AsyncGenerator<Found> {
+  for (const { guard, level, message, hint, class: kind } of judge(await gather(isSecond(target) ? 'copy' : 'backup', target))) {
+    if (level === 'ok') yield ok(guard, message)
+    else if (level === 'warning') yield warning(guard, message, hint ?? 'a backup does the rest and ends with status 3')
+    else yield blocked(guard, message, hint, kind)
+  }
+  for (const { guard, message, hint, class: kind, level } of judge(await gather('prune', target))) {
+    if (guard === 'clock' && level === 'blocked') yield blocked(guard, message, hint, kind)
+  }
+}
+
+async function* places(target: Target): AsyncGenerator<Found> {
+  yield await writable('state', stateDir(target.name))
+  yield await writable('cache', cacheDir(target.name))
+  const local = localRepository(target)
+  if (local === undefined) return
+  yield await space('store space', local)
+  const same = await sameDevice(local, target.paths)
+  if (same.length > 0) {
+    const list = same.map((path) => `'${path}'`).join(', ')
+    yield warning(
+      'store place',
+      `the repository '${local}' lies on the same file system as ${list}`,
+      `a second store elsewhere: kedge new NAME --copy-of ${target.name}`,
+    )
+  } else if (target.paths.length > 0) yield ok('store place', `the repository '${local}' lies on another file system than what it saves`)
+}
+
+async function* sandboxed(target: Target): AsyncGenerator<Found> {
+  const unit = await installedUnit(target.name)
+  if (!unit) return
+  const local = localRepository(target)
+  const wanted = [stateDir(target.name), cacheDir(target.name), ...(local === undefined ? [] : [local])]
+  const shut = wanted.filter((path) => !mayWrite(unit.sandbox, path))
+  if (shut.length === 0) yield ok('sandbox', `'${unit.file}' may write where the target writes`)
+  for (const path of shut) {
+    const remedy = `systemctl edit kedge-backup@${target.name}: [Service] ReadWritePaths=${path}`
+    yield blocked('sandbox', `'${unit.file}' may not write '${path}'`, remedy, 'permission')
+  }
+}
+
+async function keptElsewhere(target: Target): Promise<Found> {
+  const noted = await notedRecovery(target)
+  if (noted)
+    return ok('recovery', `noted on ${noted.slice(0, 10)} that the recovery sheet and what opens the repository are kept elsewhere`)
+  const inside = liesIn(target.dir, target.paths)
+  const text = inside
+    ? 'as far as kedge knows, what opens the repository is only on this machine, and in the repository itself'
+    : 'as far as kedge knows, what opens the repository is only on this machine, and is lost with it'
+  return warning('recovery', text, `kedge recovery ${target.name}, keep it elsewhere, then: kedge recovery ${target.name} --noted`)
+}

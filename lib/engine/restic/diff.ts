@@ -1,0 +1,198 @@
+// diff: what changed between two snapshots. Its memory follows the changes, not the tree.
+import type { Change, CommandLine, Compared, Rows, RunContext, Snapshot, Target, VerbOf, Verbs } from '../../contract.ts'
+import { Failure } from '../../failure.ts'
+import { createFolders } from '../../folders.ts'
+import { bytes } from '../../format.ts'
+import { type Changed, type Changes, liveArgs, liveChanges } from './live.ts'
+import { groupOf, pick, snapshotsArgs, snapshotsOf } from './snapshots.ts'
+import { explain, jsonLine, resticLines, version } from './tool.ts'
+
+type Options = Verbs['diff']['options']
+
+export const diffArgs = (old: string, newer: string, metadata = false): string[] => [
+  'diff',
+  '--json',
+  '--no-lock',
+  ...(metadata ? ['--metadata'] : []),
+  old,
+  newer,
+]
+
+/** What lies in these folders; `below`: and all below them. No folder: everything. */
+export const sizesArgs = (snapshot: string, { folders, below }: Cover): string[] => [
+  'ls',
+  '--json',
+  '--no-lock',
+  ...(below && folders.length > 0 ? ['--recursive'] : []),
+  '--',
+  snapshot,
+  ...folders,
+]
+
+/** The two to compare: those named; the named one and the newest of its kind; the last two of the paths (else of a stream). */
+export function pair(snapshots: readonly Snapshot[], target: string, old?: string, newer?: string): [Snapshot, Snapshot] {
+  if (old !== undefined && newer !== undefined) return [pick(snapshots, target, old), pick(snapshots, target, newer)]
+  const first = old === undefined ? pick(snapshots, target, 'latest') : pick(snapshots, target, old)
+  const kin = snapshots.filter((each) => groupOf(each) === groupOf(first))
+  const [newest, before] = kin
+  if (!newest || !before) {
+    throw new Failure('empty', `target '${target}' has one snapshot: nothing to compare it with`, { hint: `kedge diff --live ${target}` })
+  }
+  if (old === undefined) return [before, newest]
+  if (first.id !== newest.id) return [first, newest]
+  throw new Failure('empty', `no snapshot is newer than '${old}'`, {
+    hint: `kedge diff --live ${target} ${old} compares it with the source`,
+  })
+}
+
+const diff: VerbOf<'diff'> = async function* (target, options, context) {
+  if (context.mode === 'explain') {
+    yield* explained(target, options)
+    return
+  }
+  const snapshots = await snapshotsOf(target, context)
+  if (options.live) {
+    const old = pick(snapshots, target.name, options.old ?? 'latest')
+    yield* compared(target, options, context, old, undefined, await liveChanges(target, old, context))
+    return
+  }
+  const [old, newer] = pair(snapshots, target.name, options.old, options.newer)
+  const changes = await changesBetween(target, old, newer, options.metadata === true, context)
+  yield* compared(target, options, context, old, newer, changes)
+  const rot = [...changes.rows.values()].filter(({ change }) => change === '?').length
+  if (rot === 0) return
+  throw new Failure('damaged', `the content of ${rot} files changed, and nothing else about them: bit rot on the disk or in memory`, {
+    hint: 'the lines that begin with ? name them; the older snapshot may hold the good ones',
+  })
+}
+export default diff
+
+const byChange: Readonly<Record<string, Change['change']>> = { '+': '+', '-': '-', M: 'M', T: 'T', U: 'U' }
+
+async function changesBetween(target: Target, old: Snapshot, newer: Snapshot, metadata: boolean, context: RunContext): Promise<Changes> {
+  const rows = new Map<string, Changed>()
+  let stored = 0
+  const action = `compare the snapshots '${old.id.slice(0, 8)}' and '${newer.id.slice(0, 8)}'`
+  for await (const lines of resticLines(target, diffArgs(old.id, newer.id, metadata), context, { action })) {
+    for (const line of lines) {
+      const message = jsonLine<{ message_type: string; path: string; modifier: string; added?: { bytes?: number } }>(line)
+      if (message?.message_type === 'statistics') stored = message.added?.bytes ?? 0
+      if (message?.message_type !== 'change') continue
+      // 'M?' is bit rot, 'TU' a type with other metadata.
+      const change = message.modifier.includes('?') ? '?' : byChange[message.modifier.slice(0, 1)]
+      if (!change)
+        throw new Failure('tool', `cannot ${action}: restic calls '${message.path}' '${message.modifier}', which kedge does not know`)
+      rows.set(message.path, { change })
+    }
+  }
+  await addSizes(target, old, rows, 'before', context)
+  await addSizes(target, newer, rows, 'after', context)
+  return { rows, stored }
+}
+
+async function addSizes(
+  target: Target,
+  snapshot: Snapshot,
+  rows: Map<string, Changed>,
+  side: 'before' | 'after',
+  context: RunContext,
+): Promise<void> {
+  const absent = side === 'before' ? '+' : '-'
+  const paths = [...rows].flatMap(([path, { change }]) => (path.endsWith('/') || change === absent ? [] : [path]))
+  if (paths.length === 0) return
+  const action = `list the files of snapshot '${snapshot.id.slice(0, 8)}'`
+  for await (const lines of resticLines(target, sizesArgs(snapshot.id, cover(paths, 64)), context, { action })) {
+    for (const line of lines) {
+      const node = jsonLine<{ path?: string; type?: string; size?: number }>(line)
+      const changed = node?.path === undefined ? undefined : rows.get(node.path)
+      if (changed && node?.type === 'file') changed[side] = node.size ?? 0
+    }
+  }
+}
+
+export type Cover = { folders: readonly string[]; below: boolean }
+
+/** At most `most` folders that hold all paths: restic skips what lies elsewhere. No folder: everything. */
+export function cover(paths: readonly string[], most: number): Cover {
+  // A name that is no UTF-8 cannot be asked for.
+  if (paths.some((path) => path.includes('\ufffd'))) return { folders: [], below: true }
+  const parents = new Set(paths.map((path) => path.slice(0, path.lastIndexOf('/')) || '/'))
+  if (parents.size <= most) return { folders: [...parents], below: false }
+  const names = [...parents].map((path) => path.split('/'))
+  for (let depth = Math.max(...names.map(({ length }) => length)) - 1; depth > 1; depth--) {
+    const folders = new Set(names.map((each) => each.slice(0, depth).join('/') || '/'))
+    if (folders.size <= most) return { folders: [...folders], below: true }
+  }
+  return { folders: [], below: true }
+}
+
+const batch = 1000
+
+/** The rows of a comparison, and what was compared with what; `newer` undefined: the live source. */
+async function* compared(
+  target: Target,
+  { top }: Options,
+  context: RunContext,
+  old: Snapshot,
+  newer: Snapshot | undefined,
+  { rows, stored }: Changes,
+): AsyncGenerator<Rows<Change | Compared | ReturnType<ReturnType<typeof createFolders>['top']>[number]>> {
+  const folders = createFolders()
+  const sum: Compared = {
+    kind: 'compared',
+    target: target.name,
+    old: old.id,
+    newer: newer?.id ?? 'live',
+    added: 0,
+    removed: 0,
+    changed: 0,
+    addedBytes: 0,
+    removedBytes: 0,
+    stored,
+  }
+  let pending: Change[] = []
+  for (const [path, changed] of rows) {
+    const row: Change = { kind: 'change', path, ...changed }
+    sum[row.change === '+' ? 'added' : row.change === '-' ? 'removed' : 'changed']++
+    if (row.change !== 'U') {
+      sum.addedBytes += row.after ?? 0
+      sum.removedBytes += row.before ?? 0
+    }
+    if (top !== undefined) folders.add(row)
+    else pending.push(row)
+    if (pending.length < batch) continue
+    yield pending
+    pending = []
+  }
+  if (pending.length > 0) yield pending
+  if (top !== undefined) yield folders.top(top)
+  yield sum
+  const growth = sum.addedBytes - sum.removedBytes
+  const name = (each: Snapshot) => `${each.id.slice(0, 8)} of ${each.time}`
+  context.log(
+    `from ${name(old)} to ${newer ? name(newer) : 'the live source'}: ${sum.added} added, ${sum.removed} removed, ${sum.changed} changed; ` +
+      `${growth < 0 ? '' : '+'}${bytes(growth)}, ${bytes(stored)} of data new to the store`,
+  )
+}
+
+async function* explained(target: Target, { old, newer, live, metadata }: Options): AsyncGenerator<CommandLine> {
+  if (live) {
+    yield explain(target, liveArgs(target, target.paths, old, await version(target)))
+    return
+  }
+  if (old !== undefined && newer !== undefined) {
+    yield explain(
+      target,
+      diffArgs(old, newer, metadata).filter((word) => word !== '--json'),
+    )
+    return
+  }
+  const list = snapshotsArgs(target).filter((word) => word !== '--json')
+  const { command } = explain(target, [...list, '--compact', ...target.paths.flatMap((path) => ['--path', path])])
+  yield { kind: 'command', command: `set -- $(${command} | awk '$1 ~ /^[0-9a-f]+$/ && length($1) == 8 { print $1 }' | tail -n 2)` }
+  const [first, second] = [old ?? '"$1"', '"$2"']
+  yield {
+    kind: 'command',
+    command: `${explain(target, ['diff', '--no-lock', ...(metadata ? ['--metadata'] : [])]).command} ${first} ${second}`,
+  }
+}

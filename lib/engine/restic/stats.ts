@@ -1,0 +1,96 @@
+// Stats: what a restore would bring, what the snapshots take in the repository, how fast it grows. Kept for metrics and status.
+import { statfs } from 'node:fs/promises'
+import type { RunContext, RunRow, Sizes, Snapshot, Target, VerbOf } from '../../contract.ts'
+import { additions, fullIn, growthPerDay, growthWindow } from '../../growth.ts'
+import { newest } from '../../ledger.ts'
+import { writeSizes } from '../../overview.ts'
+import { stateDir } from '../../paths.ts'
+import { targetTags } from '../../target.ts'
+import { groupOf, snapshotsOf } from './snapshots.ts'
+import { askRestic, explain, jsonLine, localRepository, repository } from './tool.ts'
+
+/** `total_uncompressed_size` since 0.18. */
+type Stats = { total_size: number; total_file_count?: number; total_uncompressed_size?: number; compression_ratio?: number }
+
+/** argv: of these snapshots, or of all that are the target's. */
+export function statsArgs(target: Target, mode: 'restore-size' | 'raw-data', ids?: readonly string[]): string[] {
+  const which = ids ? ['--', ...ids] : targetTags(target).flatMap((tag) => ['--tag', tag])
+  return ['stats', '--json', '--no-lock', '--mode', mode, ...which]
+}
+
+const stats: VerbOf<'stats'> = async function* (target, _, context) {
+  if (context.mode === 'explain') {
+    yield explain(target, [...statsArgs(target, 'restore-size'), 'latest'])
+    yield explain(target, statsArgs(target, 'raw-data'))
+    return
+  }
+  const snapshots = await snapshotsOf(target, context)
+  const empty: Stats = { total_size: 0, total_file_count: 0 }
+  const latest = latestOf(snapshots)
+  // restic would take no ids for all snapshots of the repository.
+  const restore = latest.length > 0 ? await ask(target, statsArgs(target, 'restore-size', latest), context) : empty
+  const raw = latest.length > 0 ? await ask(target, statsArgs(target, 'raw-data'), context) : empty
+  const all = await restoredBy(target, snapshots, restore, context)
+  const perDay = growthPerDay(additions(await recentRuns(target.name)))
+  const free = await freeSpace(target)
+  const row: Sizes = {
+    kind: 'sizes',
+    target: target.name,
+    time: new Date().toISOString(),
+    snapshots: snapshots.length,
+    restore: restore.total_size,
+    files: restore.total_file_count ?? 0,
+    raw: raw.total_size,
+    dedup: ratio(all, raw.total_uncompressed_size ?? raw.total_size),
+    compression: raw.total_uncompressed_size === undefined ? null : ratio(raw.total_uncompressed_size, raw.total_size),
+    perDay,
+    free,
+    fullIn: fullIn(free, perDay),
+  }
+  await writeSizes(row, context)
+  yield row
+}
+export default stats
+
+const ratio = (part: number, whole: number): number | null => (whole > 0 ? Math.round((part / whole) * 1000) / 1000 : null)
+
+/** The newest of each source: together they are what a restore of `latest` brings. `snapshots`: newest first. */
+export function latestOf(snapshots: readonly Snapshot[]): string[] {
+  const found = new Map<string, string>()
+  for (const snapshot of snapshots) if (!found.has(groupOf(snapshot))) found.set(groupOf(snapshot), snapshot.id)
+  return [...found.values()]
+}
+
+async function ask(target: Target, args: readonly string[], context: RunContext): Promise<Stats> {
+  const action = `measure repository '${repository(target)}'`
+  const text = await askRestic(target, args, context, { action })
+  const answer = text.split('\n').map((line) => jsonLine<Stats>(line))
+  const found = answer.findLast((each) => each?.total_size !== undefined)
+  if (!found) throw new Error(`restic stats printed no sizes: ${text.slice(0, 200)}`)
+  return found
+}
+
+/** What all snapshots together would restore. Since 0.17 each snapshot tells its size; for older ones restic walks through them all. */
+async function restoredBy(target: Target, snapshots: readonly Snapshot[], latest: Stats, context: RunContext): Promise<number> {
+  if (snapshots.every(({ size }) => size !== undefined)) return snapshots.reduce((sum, { size = 0 }) => sum + size, 0)
+  if (snapshots.length === latestOf(snapshots).length) return latest.total_size
+  return (await ask(target, statsArgs(target, 'restore-size'), context)).total_size
+}
+
+async function recentRuns(target: string): Promise<RunRow[]> {
+  const oldest = Date.now() - growthWindow * 1000
+  const runs: RunRow[] = []
+  for await (const run of newest(stateDir(target))) {
+    if (Date.parse(run.start) < oldest) break
+    if (run.verb === 'backup') runs.push(run)
+  }
+  return runs
+}
+
+/** Bytes that are free for the repository; null where it lies elsewhere. */
+async function freeSpace(target: Target): Promise<number | null> {
+  const local = localRepository(target)
+  if (local === undefined) return null
+  const { bavail, bsize } = await statfs(local)
+  return bavail * bsize
+}

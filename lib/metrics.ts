@@ -1,0 +1,102 @@
+// What is known of the targets as Prometheus text: base units, one HELP and TYPE a metric, its samples together. Pure.
+// The format: https://prometheus.io/docs/instrumenting/exposition_formats/
+import type { RunRow } from './contract.ts'
+import type { Overview } from './overview.ts'
+
+/** A target whose configuration does not load has `valid: false`; what its earlier runs left is shown all the same. */
+export type Facts = { target: string; valid: boolean; overview: Overview }
+
+const metrics = {
+  kedge_config_error: ['gauge', 'Whether the configuration of the target cannot be read (1).'],
+  kedge_last_success_timestamp_seconds: ['gauge', 'When the last good run began.'],
+  kedge_last_failure_timestamp_seconds: ['gauge', 'When the last run began that failed, in part too.'],
+  kedge_last_duration_seconds: ['gauge', 'How long the last run took.'],
+  kedge_last_status: ['gauge', 'The exit status of the last run.'],
+  kedge_runs_total: ['counter', 'Runs by how they ended.'],
+  kedge_backup_files: ['gauge', 'Files in the last good backup.'],
+  kedge_backup_size_bytes: ['gauge', 'Size of what the last good backup saved.'],
+  kedge_backup_added_bytes: ['gauge', 'What the last good backup added to the store.'],
+  kedge_snapshots: ['gauge', 'Snapshots in the store, when it was last measured.'],
+  kedge_restore_size_bytes: ['gauge', 'Size of a restore of the latest snapshots.'],
+  kedge_store_size_bytes: ['gauge', 'What the snapshots take in the store.'],
+  kedge_store_free_bytes: ['gauge', 'Free space for the store, where it lies on this machine.'],
+  kedge_store_growth_bytes_per_second: ['gauge', 'What the backups of the last 30 days added.'],
+  kedge_deduplication_ratio: ['gauge', 'Size of all snapshots against what is stored of them.'],
+  kedge_compression_ratio: ['gauge', 'Uncompressed against compressed size.'],
+  kedge_sizes_timestamp_seconds: ['gauge', 'When the store was last measured.'],
+  kedge_oldest_verified_timestamp_seconds: ['gauge', 'When the data that is unread for longest was read by a check.'],
+  kedge_running: ['gauge', 'Whether a run is in progress (1).'],
+  kedge_crashed: ['gauge', 'Runs that died and that no later run has recorded yet.'],
+  kedge_lock_age_seconds: ['gauge', 'How long a run has held a lock of the target.'],
+} as const
+type Name = keyof typeof metrics
+
+/** The whole text, ending in a line feed. */
+export function metricsText(all: readonly Facts[], now: Date): string {
+  const samples = Object.fromEntries(Object.keys(metrics).map((name) => [name, ''])) as Record<Name, string>
+  for (const facts of all) {
+    const target = `{target="${escaped(facts.target)}"`
+    const add = (name: Name, value: number | null | undefined, labels = '') => {
+      if (value !== undefined && value !== null && !Number.isNaN(value)) samples[name] += `${name}${target}${labels}} ${value}\n`
+    }
+    add('kedge_config_error', facts.valid ? 0 : 1)
+    addRuns(facts, add)
+    addSizes(facts, add)
+    addLive(facts, add, now)
+  }
+  let text = ''
+  for (const [name, [type, help]] of Object.entries(metrics))
+    if (samples[name as Name]) text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${samples[name as Name]}`
+  return text
+}
+
+type Add = (name: Name, value: number | null | undefined, labels?: string) => void
+
+function addRuns({ overview: { last } }: Facts, add: Add): void {
+  for (const [verb, known] of Object.entries(last)) {
+    const label = `,verb="${escaped(verb)}"`
+    add('kedge_last_success_timestamp_seconds', began(known.good), label)
+    add('kedge_last_failure_timestamp_seconds', began(known.bad), label)
+    add('kedge_last_duration_seconds', known.last.seconds, label)
+    add('kedge_last_status', known.last.status, label)
+    for (const [state, count] of Object.entries(known.counts)) add('kedge_runs_total', count, `${label},state="${escaped(state)}"`)
+  }
+  const saved = (last.backup?.good?.results ?? []).filter((row) => row.kind === 'summary')
+  if (saved.length > 0) {
+    const sum = (key: 'files' | 'bytes' | 'added') => saved.reduce((total, row) => total + row[key], 0)
+    add('kedge_backup_files', sum('files'))
+    add('kedge_backup_size_bytes', sum('bytes'))
+    add('kedge_backup_added_bytes', sum('added'))
+  }
+  const checked = last.check?.good?.results?.find((row) => row.kind === 'checked')
+  if (checked?.oldestVerified) add('kedge_oldest_verified_timestamp_seconds', seconds(checked.oldestVerified))
+}
+
+function addSizes({ overview: { sizes } }: Facts, add: Add): void {
+  if (!sizes) return
+  add('kedge_snapshots', sizes.snapshots)
+  add('kedge_restore_size_bytes', sizes.restore)
+  add('kedge_store_size_bytes', sizes.raw)
+  add('kedge_store_free_bytes', sizes.free)
+  add('kedge_store_growth_bytes_per_second', sizes.perDay === null ? null : sizes.perDay / 86_400)
+  add('kedge_deduplication_ratio', sizes.dedup)
+  add('kedge_compression_ratio', sizes.compression)
+  add('kedge_sizes_timestamp_seconds', seconds(sizes.time))
+}
+
+// A verb that ran before has a 0 where it does not run now, so that its line does not end.
+function addLive({ overview: { last, live } }: Facts, add: Add, now: Date): void {
+  const living = live.filter(({ alive }) => alive !== 'no')
+  const verbs = new Set([...Object.keys(last), ...living.map(({ verb }) => verb)])
+  for (const verb of verbs) add('kedge_running', living.some((each) => each.verb === verb) ? 1 : 0, `,verb="${escaped(verb)}"`)
+  add('kedge_crashed', live.length - living.length)
+  for (const { lock, start, alive } of live)
+    if (lock && alive !== 'no') add('kedge_lock_age_seconds', Math.max(0, now.getTime() / 1000 - seconds(start)), `,lock="${escaped(lock)}"`)
+}
+
+const seconds = (time: string): number => Date.parse(time) / 1000
+const began = (run: RunRow | undefined): number | undefined => run && seconds(run.start)
+
+/** The value of a label: backslash, quote and line feed are escaped. */
+export const escaped = (text: string): string =>
+  /[\\"\n]/.test(text) ? text.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n') : text

@@ -1,0 +1,101 @@
+// The record of a run: made at its end, written under the ledger's own lock; and those of runs that died without a word.
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Context, Row, RunRow, Target } from './contract.ts'
+import { Cancelled, type Class, Failure, statusFor, statusOf } from './failure.ts'
+import { parseDuration } from './format.ts'
+import { append, expire, newest, readJson, replaceFile } from './ledger.ts'
+import { type Holder, take } from './lock.ts'
+import { redact } from './log.ts'
+import { stateDir } from './paths.ts'
+import { lockDir } from './running.ts'
+
+export type End = {
+  target: string
+  run: string
+  verb: string
+  start: Date
+  failure: unknown
+  partial: boolean
+  warnings: string[]
+  results: Row[]
+  forced: string[]
+}
+
+export function ended({ target, run, verb, start, failure, partial, warnings, results, forced }: End): RunRow {
+  const seconds = Math.round((Date.now() - start.getTime()) / 100) / 10
+  const more = { ...(warnings.length > 0 && { warnings }), ...(forced.length > 0 && { forced }), ...(results.length > 0 && { results }) }
+  const base = { kind: 'run', target, run, verb, start: start.toISOString(), seconds } as const
+  if (failure === undefined) {
+    const state = partial || warnings.length > 0 ? 'warning' : 'success'
+    return { ...base, state, status: partial ? statusOf.partial : 0, ...(partial && { class: 'partial' as Class }), ...more }
+  }
+  const message = redact(failure instanceof Error ? failure.message : String(failure))
+  if (failure instanceof Failure) {
+    const state = failure.class === 'skipped' ? 'skipped' : 'failed'
+    return {
+      ...base,
+      state,
+      status: statusFor(failure),
+      class: failure.class,
+      message,
+      ...(failure.hint && { hint: failure.hint }),
+      ...more,
+    }
+  }
+  if (failure instanceof Cancelled) return { ...base, state: 'cancelled', status: statusFor(failure), message, ...more }
+  return { ...base, state: 'failed', status: 70, class: 'bug', message, ...more }
+}
+
+/** Writes a record. A backup and a check of one target may end at once: the ledger has a lock of its own. */
+export async function keep(target: Target, record: RunRow): Promise<void> {
+  const state = stateDir(target.name)
+  const lock = await take(lockDir(target.name), 'ledger', { run: record.run, verb: 'record' }, { wait: 30 })
+  try {
+    await append(state, record)
+    const seconds = parseDuration(target.env.LEDGER_KEEP ?? '')
+    if (seconds && record.verb === 'prune') await expire(state, new Date(Date.now() - seconds * 1000))
+  } finally {
+    await lock.release()
+  }
+}
+
+const deadFile = (target: Target) => join(stateDir(target.name), 'dead.json')
+
+/**
+ * Records the runs that died with the lock in their hands, once. Returns the process groups of the dead, of earlier crashes too, whose
+ * locks may still lie in the store; `bury` forgets them.
+ */
+export async function recover(target: Target, crashed: readonly Holder[], context: Context): Promise<number[]> {
+  const before = (await readJson<number[]>(deadFile(target))) ?? []
+  const dead = [...new Set([...before, ...crashed.flatMap(({ groups }) => groups.map(({ pgid }) => pgid))])]
+  if (dead.length > before.length) await replaceFile(deadFile(target), JSON.stringify(dead))
+  for (const { run, verb, pid, host, at } of crashed) {
+    if (await isRecorded(target, run)) continue
+    context.log(`the run ${run} (${verb}) crashed: recorded`)
+    const message = `its process ${pid} on ${host} ended without a word`
+    await keep(target, {
+      kind: 'run',
+      target: target.name,
+      run,
+      verb,
+      state: 'crashed',
+      status: 1,
+      start: at,
+      seconds: 0,
+      class: 'tool',
+      message,
+    })
+  }
+  return dead
+}
+
+export const bury = (target: Target): void => rmSync(deadFile(target), { force: true })
+
+async function isRecorded(target: Target, wanted: string): Promise<boolean> {
+  for await (const { run } of newest(stateDir(target.name))) {
+    if (run === wanted) return true
+    if (run < wanted) return false
+  }
+  return false
+}
