@@ -19,6 +19,7 @@ export default command(
     const { run } = await import('../lib/lifecycle.ts')
     if (top === 0) throw new Failure('misuse', 'option --top takes a number from 1')
     if (live && newer !== undefined) throw new Failure('misuse', '--live compares one snapshot with the source: no second one')
+    if (live && metadata) throw new Failure('misuse', '--live shows changed metadata by itself: no --metadata')
     const options = { live, metadata, ...(top && { top }), ...(old && { old }), ...(newer && { newer }) }
     return yield* run('diff', await loadTarget(name), options, context)
   },

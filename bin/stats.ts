@@ -16,24 +16,20 @@ export default command(
   },
   async function* ({ options: { prometheus, refresh }, operands, context }) {
     const { Failure } = await import('../lib/failure.ts')
-    const { several } = await import('../lib/several.ts')
-    const { run } = await import('../lib/lifecycle.ts')
     if (refresh && prometheus === undefined) throw new Failure('misuse', '--refresh goes with --prometheus')
-    const measured = several(operands, context, (target) => run('stats', target, {}, context))
-    if (prometheus === undefined) return yield* measured
+    let status = 0
+    if (prometheus === undefined || refresh) {
+      const { several } = await import('../lib/several.ts')
+      const { run } = await import('../lib/lifecycle.ts')
+      const measured = several(operands, context, (target) => run('stats', target, {}, context))
+      if (prometheus === undefined || context.mode === 'explain') return yield* measured
+      const { drained } = await import('../lib/exporter.ts')
+      status = await drained(measured, context)
+    }
     const { explained, exported, publish } = await import('../lib/exporter.ts')
     if (context.mode === 'explain') return yield* explained(operands)
-    let status = 0
-    try {
-      for (let step = refresh ? await measured.next() : undefined; step; step = step.done ? undefined : await measured.next())
-        if (step.done) status = step.value
-    } catch (error) {
-      // One target that cannot be measured must not hide what is known of it, and of the others.
-      if (!(error instanceof Failure)) throw error
-      status = context.report(error)
-    }
     const text = await exported(operands)
-    if (prometheus !== '') await publish(prometheus, text)
+    if (prometheus) await publish(prometheus, text)
     else if (text !== '') yield { kind: 'text', text: text.trimEnd() }
     return status
   },

@@ -2,21 +2,30 @@
 import { readFileSync } from 'node:fs'
 import { open, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import type { CommandLine } from './contract.ts'
-import { parseEnv } from './env.ts'
+import type { CommandLine, Context, Rows } from './contract.ts'
 import { type Class, Failure } from './failure.ts'
 import { type Facts, metricsText } from './metrics.ts'
-import { overviewOf } from './overview.ts'
+import { type Live, type Overview, overviewOf } from './overview.ts'
 import { stateDir } from './paths.ts'
-import { identity } from './process.ts'
 import { shown } from './shell.ts'
 import { targetDir, targetNames } from './target.ts'
 
 /** The Prometheus text of these targets; of all without names. A name without a target is Failure 'misuse'. */
 export async function exported(names: readonly string[]): Promise<string> {
-  const here = identity()
-  const facts = (await chosen(names)).map((target): Facts => ({ target, valid: isValid(target), overview: overviewOf(target, here) }))
-  return metricsText(facts, new Date())
+  return await metricsText(factsOf(await chosen(names)), new Date())
+}
+
+async function* factsOf(targets: readonly string[]): AsyncGenerator<Facts> {
+  for (const target of targets) {
+    const overview = overviewOf(target)
+    yield { target, valid: await isValid(target), overview, live: overview.running.size > 0 ? await livesOf(target, overview) : [] }
+  }
+}
+
+// Locks and processes are looked at only where something runs: what that needs is not even loaded otherwise.
+async function livesOf(target: string, { running }: Overview): Promise<Live[]> {
+  const { glance } = await import('./live.ts')
+  return [...running].map(([place, each]) => glance(target, place, each))
 }
 
 async function chosen(names: readonly string[]): Promise<readonly string[]> {
@@ -26,14 +35,33 @@ async function chosen(names: readonly string[]): Promise<readonly string[]> {
   return names.length > 0 ? names : all
 }
 
-// The grammar of target.env alone: to validate each setting of a thousand targets costs a second, and each run does it.
-function isValid(target: string): boolean {
+// Whole lines of KEY=value without any quoting but a pair of single quotes: what needs no parser.
+const simple = /^(?:(?:#.*|(?:export )?[A-Z][A-Z0-9_]*=(?:[\w@%+=:,./-]*|'[ -&(-~]*'))?\n)*$/
+
+// The grammar of target.env alone: to validate each setting of a thousand targets takes a second, and each run does it.
+async function isValid(target: string): Promise<boolean> {
   try {
     const file = join(targetDir(target), 'target.env')
-    return parseEnv(readFileSync(file, 'utf8'), file).faults.length === 0
+    const text = readFileSync(file, 'utf8')
+    if (simple.test(text)) return true
+    const { parseEnv } = await import('./env.ts')
+    return parseEnv(text, file).faults.length === 0
   } catch (error) {
     if (!(error instanceof Failure) && (error as NodeJS.ErrnoException).code === undefined) throw error
     return false
+  }
+}
+
+/** Measures the stores. One that cannot be measured is reported, and hides neither what is known of it nor the others. */
+export async function drained(rows: AsyncGenerator<Rows, number>, context: Context): Promise<number> {
+  try {
+    for (;;) {
+      const { done, value } = await rows.next()
+      if (done) return value
+    }
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    return context.report(error)
   }
 }
 

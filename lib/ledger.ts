@@ -87,7 +87,9 @@ export async function* newest(state: string, onTorn: (line: string) => void = ()
       const chunk = Buffer.alloc(end - start)
       await handle.read(chunk, 0, chunk.length, start)
       const text = Buffer.concat([chunk, rest])
-      const first = start === 0 ? 0 : text.indexOf(10) + 1
+      const feed = text.indexOf(10)
+      // Without a line feed it is a part of one long line, which may be the last of the file.
+      const first = start === 0 ? 0 : feed < 0 ? text.length : feed + 1
       rest = start === 0 ? Buffer.alloc(0) : Buffer.from(text.subarray(0, first))
       end = start
       for (const line of text.subarray(first).toString('utf8').split('\n').reverse()) {
@@ -104,8 +106,8 @@ export async function* newest(state: string, onTorn: (line: string) => void = ()
 
 function parseRun(line: string): RunRow | undefined {
   try {
-    const run = JSON.parse(line) as RunRow
-    return typeof run.run === 'string' && typeof run.verb === 'string' ? run : undefined
+    const run = JSON.parse(line) as RunRow | null
+    return typeof run?.run === 'string' && typeof run.verb === 'string' ? run : undefined
   } catch (error) {
     if (error instanceof SyntaxError) return undefined
     throw error

@@ -1,10 +1,10 @@
 // What is known of the targets as Prometheus text: base units, one HELP and TYPE a metric, its samples together. Pure.
 // The format: https://prometheus.io/docs/instrumenting/exposition_formats/
 import type { RunRow } from './contract.ts'
-import type { Overview } from './overview.ts'
+import type { Live, Overview } from './overview.ts'
 
-/** A target whose configuration does not load has `valid: false`; what its earlier runs left is shown all the same. */
-export type Facts = { target: string; valid: boolean; overview: Overview }
+/** A target whose configuration cannot be read has `valid: false`; what its earlier runs left is shown all the same. */
+export type Facts = { target: string; valid: boolean; overview: Pick<Overview, 'last' | 'sizes'>; live: readonly Live[] }
 
 const metrics = {
   kedge_config_error: ['gauge', 'Whether the configuration of the target cannot be read (1).'],
@@ -31,23 +31,32 @@ const metrics = {
 } as const
 type Name = keyof typeof metrics
 
-/** The whole text, ending in a line feed. */
-export function metricsText(all: readonly Facts[], now: Date): string {
-  const samples = Object.fromEntries(Object.keys(metrics).map((name) => [name, ''])) as Record<Name, string>
-  for (const facts of all) {
+/** The whole text, ending in a line feed. Of each target only its lines are kept, packed: a thousand targets are no load for the collector. */
+export async function metricsText(all: Iterable<Facts> | AsyncIterable<Facts>, now: Date): Promise<string> {
+  const families = Object.entries(metrics).map(([name, [type, help]]) => ({ name, head: `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`, text: '', packed: [] as Buffer[] }))
+  const byName = new Map(families.map((family) => [family.name, family]))
+  const pack = () => {
+    for (const family of families) {
+      if (family.text) family.packed.push(Buffer.from(family.text))
+      family.text = ''
+    }
+  }
+  let count = 0
+  for await (const facts of all) {
     const target = `{target="${escaped(facts.target)}"`
-    const add = (name: Name, value: number | null | undefined, labels = '') => {
-      if (value !== undefined && value !== null && !Number.isNaN(value)) samples[name] += `${name}${target}${labels}} ${value}\n`
+    const add: Add = (name, value, labels = '') => {
+      const family = byName.get(name)
+      if (family && value !== undefined && value !== null && !Number.isNaN(value)) family.text += `${name}${target}${labels}} ${value}\n`
     }
     add('kedge_config_error', facts.valid ? 0 : 1)
     addRuns(facts, add)
     addSizes(facts, add)
     addLive(facts, add, now)
+    if (++count % 32 === 0) pack()
   }
-  let text = ''
-  for (const [name, [type, help]] of Object.entries(metrics))
-    if (samples[name as Name]) text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${samples[name as Name]}`
-  return text
+  pack()
+  const parts = families.filter(({ packed }) => packed.length > 0).flatMap(({ head, packed }) => [Buffer.from(head), ...packed])
+  return Buffer.concat(parts).toString('utf8')
 }
 
 type Add = (name: Name, value: number | null | undefined, labels?: string) => void
@@ -85,7 +94,7 @@ function addSizes({ overview: { sizes } }: Facts, add: Add): void {
 }
 
 // A verb that ran before has a 0 where it does not run now, so that its line does not end.
-function addLive({ overview: { last, live } }: Facts, add: Add, now: Date): void {
+function addLive({ overview: { last }, live }: Facts, add: Add, now: Date): void {
   const living = live.filter(({ alive }) => alive !== 'no')
   const verbs = new Set([...Object.keys(last), ...living.map(({ verb }) => verb)])
   for (const verb of verbs) add('kedge_running', living.some((each) => each.verb === verb) ? 1 : 0, `,verb="${escaped(verb)}"`)

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { chmod, lstat, mkdir, open, readdir, realpath, rename, rm, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import type { CommandLine, Context, FileRow } from './contract.ts'
+import type { CommandLine, Context, FileRow, Target } from './contract.ts'
 import { Failure } from './failure.ts'
 import { words } from './keys.ts'
 import { cacheDir, removedDir, stateDir } from './paths.ts'
@@ -38,7 +38,9 @@ export async function* removeTarget(name: string, agreed: boolean, context: Cont
     return
   }
   if (!agreed) await agree(name, context)
-  const release = await holdWhole(name, 'remove', context)
+  // One that does not load can be removed too.
+  const held: Target = { name, engine: 'restic', dir, env: {}, origin: {}, paths: [], excludes: [], streams: [], secret: 'none' }
+  const release = await holdWhole(held, 'remove', context)
   try {
     const files = (await Promise.all([...packed, state].map((path) => walk(path, lockDir(name))))).flat()
     await pack(archive, files, context)

@@ -78,7 +78,8 @@ export async function* renameTarget(old: string, now: string, context: Context):
     for (const [, path] of moves) yield row(path, 'would move')
     return
   }
-  const release = await holdWhole((await exists(stateDir(old))) || !(await exists(stateDir(now))) ? old : now, 'rename', context)
+  const stateMoved = !(await exists(stateDir(old))) && (await exists(stateDir(now)))
+  const release = await holdWhole({ ...target, name: stateMoved ? now : old }, 'rename', context)
   try {
     if (target.secret === 'credential' && !moved) await resealCredential(target, now, context)
     for (const edit of edits) {

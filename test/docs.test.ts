@@ -32,7 +32,7 @@ function mandoc(args: readonly string[]): string {
 
 /** kedge(1) as it is read, each paragraph and list item on one line. */
 const manual = () =>
-  mandoc(['-Tascii', '-Owidth=2000', 'kedge.1'])
+  mandoc(['-Tascii', '-Owidth=1000', 'kedge.1'])
     .replace(/.[\b]/g, '') // what is struck over to be bold or underlined
     .split('\n')
     .map((line) => line.trim().replace(/\s+/g, ' '))

@@ -59,17 +59,17 @@ const web1: Facts = {
         counts: { success: 1, failed: 1 },
       },
     },
-    live: [
-      { run: 'x', verb: 'backup', pid: 1, start: '2026-11-20T02:58:30.000Z', alive: 'yes', lock: 'write' },
-      { run: 'y', verb: 'check', pid: 1, start: '2026-11-20T02:00:00.000Z', alive: 'no' },
-    ],
     sizes,
   },
+  live: [
+    { run: 'x', verb: 'backup', pid: 1, start: '2026-11-20T02:58:30.000Z', alive: 'yes', lock: 'write' },
+    { run: 'y', verb: 'check', pid: 1, start: '2026-11-20T02:00:00.000Z', alive: 'no' },
+  ],
 }
-const empty: Facts = { target: 'odd "name"\\\n', valid: false, overview: { last: {}, live: [], sizes: undefined } }
+const empty: Facts = { target: 'odd "name"\\\n', valid: false, overview: { last: {}, sizes: undefined }, live: [] }
 
-test('the text has each metric once with its help and type, and its samples together', () => {
-  const text = metricsText([web1, empty], now)
+test('the text has each metric once with its help and type, and its samples together', async () => {
+  const text = await metricsText([web1, empty], now)
   const lines = text.split('\n')
   const samples = lines.filter((line) => line && !line.startsWith('#'))
   for (const sample of [
@@ -105,8 +105,8 @@ test('the text has each metric once with its help and type, and its samples toge
   }
 })
 
-test('promtool finds nothing to complain about', () => {
-  for (const facts of [[web1, empty], [web1], []]) execFileSync(promtool, ['check', 'metrics'], { input: metricsText(facts, now) })
+test('promtool finds nothing to complain about', async () => {
+  for (const facts of [[web1, empty], [web1], []]) execFileSync(promtool, ['check', 'metrics'], { input: await metricsText(facts, now) })
   assert.throws(() => execFileSync(promtool, ['check', 'metrics'], { input: 'kedge_bad_total 1\n', stdio: 'pipe' }), 'promtool does complain')
 })
 

@@ -9,7 +9,7 @@ import { dist, fake, growTree, type Machine, machine, type Result, root, sameTre
 const shells = ['dash', 'mksh', 'ksh93', 'posh']
 
 // What setup uses and every system has; what it has to install is not among them.
-const standard = `basename cat chmod cp cut date df dirname env find grep head id ln mkdir mktemp mv paste printf rm sed sh sort tail touch
+const standard = `basename cat chmod cp cut date df dirname env find grep head id ln mkdir mktemp mv paste printf readlink rm sed sh sort tail touch
   tr uname`.split(/\s+/)
 
 type Bare = Machine & { house: string; tools: string }
@@ -45,7 +45,7 @@ function setup(bare: Bare, args: readonly string[], shell = 'sh', cwd = bare.dir
 
 /** A fake package manager that notes its words in the file `calls`, and brings what it was asked for. */
 function fakeManager(bare: Bare, name: string): void {
-  const bring = ['restic', 'gpg', 'fusermount3', 'npm'].map((tool) => `cp /bin/true ${bare.bin}/${tool}`).join('\n')
+  const bring = ['restic', 'gpg', 'fusermount3', 'ps', 'npm'].map((tool) => `cp /bin/true ${bare.bin}/${tool}`).join('\n')
   fake(
     bare.bin,
     name,
@@ -61,12 +61,12 @@ function calls(bare: Bare): string[] {
 const managers: Record<string, string[]> = {
   'apt-get': [
     'apt-get -q update',
-    'apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install ca-certificates fuse3 gnupg nodejs npm restic',
+    'apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install ca-certificates fuse3 gnupg nodejs npm procps restic',
   ],
-  dnf: ['dnf -y install fuse3 gnupg2 nodejs npm restic'],
-  apk: ['apk add --update-cache fuse3 gnupg nodejs npm restic'],
-  zypper: ['zypper --non-interactive install --no-recommends fuse3 gpg2 nodejs-default npm-default restic'],
-  pacman: ['pacman -Sy --needed --noconfirm fuse3 gnupg nodejs npm restic'],
+  dnf: ['dnf -y install fuse3 gnupg2 nodejs npm procps-ng restic'],
+  apk: ['apk add --update-cache fuse3 gnupg nodejs npm procps restic'],
+  zypper: ['zypper --non-interactive install --no-recommends fuse3 gpg2 nodejs-default npm-default procps restic'],
+  pacman: ['pacman -Sy --needed --noconfirm fuse3 gnupg nodejs npm procps-ng restic'],
   pkg_add: ['pkg_add -I gnupg-- node restic'],
 }
 
@@ -98,7 +98,7 @@ test('root needs neither sudo nor doas, and a user who has neither is told what 
   fake(bare.bin, 'id', 'echo 0')
   const failed = await setup(bare, [])
   assert.equal(failed.status, 1)
-  assert.match(failed.stdout, /^FAILED {3}packages: fuse3 gnupg nodejs npm restic$/m)
+  assert.match(failed.stdout, /^FAILED {3}packages: fuse3 gnupg nodejs npm procps restic$/m)
   assert.match(failed.stderr, /as root: add --update-cache/)
   const log = path.join(bare.state, 'setup.log')
   assert.ok(failed.stderr.includes(`the details are in ${log}\n`), failed.stderr)
@@ -108,12 +108,12 @@ test('root needs neither sudo nor doas, and a user who has neither is told what 
 test('a machine without a package manager that setup knows is told what is missing', async (t) => {
   const result = await setup(bareMachine(t), [])
   assert.equal(result.status, 1)
-  assert.match(result.stderr, /install by hand: fuse gpg node npm restic/)
+  assert.match(result.stderr, /install by hand: fuse gpg node npm ps restic/)
 })
 
 test("where the system's node is too old, npm's package node is put beside kedge and used", async (t) => {
   const bare = bareMachine(t)
-  for (const tool of ['restic', 'gpg', 'fusermount3']) fake(bare.bin, tool, ':')
+  for (const tool of ['restic', 'gpg', 'fusermount3', 'ps']) fake(bare.bin, tool, ':')
   fake(bare.bin, 'node', '[ "$1" = -e ] && exit 1\necho "the old node ran kedge"; exit 1')
   fake(
     bare.bin,
@@ -160,7 +160,7 @@ test('a path that is not there, an unknown option, a link or a line feed is stat
 
 test('a file kedge that setup did not write is not overwritten', async (t) => {
   const bare = bareMachine(t)
-  for (const tool of ['restic', 'gpg', 'fusermount3']) fake(bare.bin, tool, ':')
+  for (const tool of ['restic', 'gpg', 'fusermount3', 'ps']) fake(bare.bin, tool, ':')
   fs.symlinkSync(process.execPath, path.join(bare.bin, 'node'))
   const link = fake(path.join(bare.home, '.local/bin'), 'kedge', 'echo another kedge')
   const before = fs.readFileSync(link, 'utf8')
@@ -222,6 +222,8 @@ test('two commands: a home is saved, proven and restored byte by byte, and a sec
   sameTree(link, path.join(before, 'kedge'))
   sameTree(path.join(repository, 'config'), path.join(before, 'config'))
 
+  const named = await startProgram(real, `${link}-targets`, ['-q']).result
+  assert.equal(named.stdout, 'local\n', 'the link kedge-targets is kedge targets')
   const list = await startProgram(real, link, ['list', 'local', '-q']).result
   assert.equal(list.lines.length, shells.length, 'a backup a run')
   const to = path.join(real.dir, 'restored')
@@ -253,4 +255,31 @@ test('a repository that lies in the saved path is not saved into itself', async 
 
 test('setup passes shellcheck', () => {
   execFileSync('shellcheck', ['setup', 'test/run', 'test/tools/install', 'test/tools/fetch', '.ci/run'], { cwd: root, stdio: 'inherit' })
+})
+
+test('a backup in part is status 3 and still drilled; one that failed, or a drill that failed, is status 1 and no success', async (t) => {
+  // Each case: the statuses of backup and drill, then setup's own and what it says of them.
+  const cases: [number, number, number, string[]][] = [
+    [0, 0, 0, ['OK backup', 'OK drill']],
+    [3, 0, 3, ['PARTLY backup', 'OK drill']],
+    [1, 0, 1, ['FAILED backup']],
+    [0, 14, 1, ['OK backup', 'FAILED drill']],
+  ]
+  for (const [backup, drill, status, said] of cases) {
+    const bare = bareMachine(t, `process.exit({ backup: ${backup}, drill: ${drill} }[process.argv[2]] ?? 0)`)
+    for (const tool of ['restic', 'gpg', 'fusermount3', 'ps']) fake(bare.bin, tool, ':')
+    fs.symlinkSync(process.execPath, path.join(bare.bin, 'node'))
+    const target = path.join(bare.config, 'targets/local')
+    fs.mkdirSync(target, { recursive: true })
+    fs.writeFileSync(path.join(target, 'target.env'), 'STORE_ID=1\n')
+    fs.writeFileSync(path.join(target, 'paths'), '/etc\n')
+    const result = await setup(bare, ['/etc'])
+    assert.equal(result.status, status, result.stdout + result.stderr)
+    const steps = result.lines.filter((line) => /^[A-Z]+ +(backup|drill)/.test(line))
+    assert.deepEqual(
+      steps.map((line) => line.replace(/:.*/, '').replace(/ +/, ' ')),
+      said,
+    )
+    assert.equal(result.stdout.includes('can restore'), status !== 1)
+  }
 })

@@ -6,6 +6,7 @@ import type { Context, LockRow, Row, Rows, RunContext, StoreRow, Target } from '
 import { verbOf } from '../engine.ts'
 import { Failure } from '../failure.ts'
 import { duration } from '../format.ts'
+import { bare } from '../lifecycle.ts'
 import { openSecrets } from '../secret.ts'
 import { blocked, type Found, ok, warning } from './finding.ts'
 
@@ -58,16 +59,10 @@ export async function* store(target: Target, secrets: Readonly<Record<string, st
   const late = new AbortController()
   const timer = setTimeout(() => late.abort(new Failure('unreachable', `no answer from the store within ${patience} s`)), patience * 1000)
   const inner: RunContext = {
-    ...context,
+    ...bare(context, secrets),
     mode: 'dry-run',
     signal: AbortSignal.any([context.signal, late.signal]),
-    run: '',
-    secrets,
-    dead: [],
-    buried: async () => undefined,
-    buried: async () => undefined,
     warn: () => undefined,
-    group: () => undefined,
     progress: () => undefined,
   }
   try {

@@ -4,6 +4,7 @@ import { execFileSync, spawn } from 'node:child_process'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import test, { type TestContext } from 'node:test'
+import { cheapen } from '../cheap.ts'
 import { dist, done, envText, growTree, kedge, type Machine, machine, newest, restic, sameTree, startProgram } from '../harness.ts'
 
 const program = path.join(dist, 'kedge.cjs')
@@ -21,31 +22,16 @@ function giving(m: Machine, args: readonly string[], texts: readonly string[]) {
   return startProgram(m, '/bin/sh', ['-c', `exec "$@" ${files.join(' ')}`, 'sh', process.execPath, program, ...args]).result
 }
 
-/** A home for gpg with a key that needs no passphrase; a short path, since the agent's sockets lie in it. */
-function gpgHome(t: TestContext, m: Machine): string {
+/** A home for gpg; a short path, since the agent's sockets lie in it. Gives what runs gpg there. */
+function gpgHome(t: TestContext, m: Machine) {
   const home = fs.mkdtempSync('/tmp/kn-')
   m.env.GNUPGHOME = home
   const env = { ...process.env, GNUPGHOME: home }
-  const key = 'new@example.org'
-  const args = [
-    '--batch',
-    '--quiet',
-    '--pinentry-mode',
-    'loopback',
-    '--passphrase',
-    '',
-    '--quick-gen-key',
-    key,
-    'default',
-    'default',
-    'never',
-  ]
-  execFileSync('gpg', args, { env, stdio: 'ignore' })
   t.after(() => {
     execFileSync('gpgconf', ['--kill', 'all'], { env })
     fs.rmSync(home, { recursive: true, force: true, maxRetries: 5 })
   })
-  return key
+  return (args: readonly string[]) => execFileSync('gpg', ['--batch', '--quiet', ...args], { env, stdio: 'ignore' })
 }
 
 test('a new target is closed to others, has a password of its own and a sheet, and can be saved to and restored from at once', async (t) => {
@@ -84,6 +70,7 @@ test('a new target is closed to others, has a password of its own and a sheet, a
   assert.match(read(m, 'web1', 'target.env'), /^KEEP_LAST=3\nKEEP_WITHIN_DAILY=14d\n/m)
 
   await done(m, ['init', 'web1'])
+  cheapen(repository, password)
   await done(m, ['backup', 'web1'])
   const to = path.join(m.dir, 'out')
   await restic(m, { name: 'web1', dir: '', repository, password }, ['restore', 'latest', '--target', to])
@@ -187,7 +174,8 @@ test('with a passphrase the secrets are such that gpg opens them, and kedge too'
 
 test('with a recipient the secrets are encrypted to that key', async (t) => {
   const m = machine(t)
-  const key = gpgHome(t, m)
+  const key = 'new@example.org'
+  gpgHome(t, m)(['--pinentry-mode', 'loopback', '--passphrase', '', '--quick-gen-key', key, 'default', 'default', 'never'])
   await done(m, ['new', 'web1', '--path', m.home, '--repo', '/srv/r', '--recipient', key])
   const opened = await startProgram(m, 'gpg', ['--batch', '--decrypt', path.join(folder(m, 'web1'), 'secret.env.gpg')]).result
   assert.ok(passwordIn(opened.stdout).length > 30, opened.stderr)

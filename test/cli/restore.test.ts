@@ -3,6 +3,7 @@ import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Restored, RunRow } from '../../lib/contract.ts'
+import { cheapen } from '../cheap.ts'
 import {
   dist,
   done,
@@ -31,6 +32,7 @@ async function place(t: TestContext, tool: Restic): Promise<Place> {
   fs.mkdirSync(source)
   growTree(source)
   await restic(m, web1, ['init', '-q'])
+  cheapen(web1.repository, web1.password)
   await restic(m, web1, ['backup', '-q', '--tag', 'kedge:web1', '--host', 'box', source])
   await restic(m, web1, ['backup', '-q', '--tag', 'kedge:web1,stream:app.sql', '--stdin', '--stdin-filename', 'app.sql'], {
     input: 'a dump\n',
@@ -237,31 +239,25 @@ test('what a restore refuses, and what it tells', async (t) => {
     fs.rmSync(large)
   })
 
-  await t.test('an ordinary user is told of owners that only root can give, and has the bytes', async () => {
-    const to = path.join(fs.mkdtempSync('/tmp/kedge-user-'), 'to')
-    t.after(() => fs.rmSync(path.dirname(to), { recursive: true, force: true }))
-    assert.equal(process.geteuid?.(), 0, 'this test is run as root')
-    const copy = path.join(m.bin, 'restic')
-    fs.copyFileSync(newest().path, copy)
-    fs.chmodSync(copy, 0o755)
-    await startProgram(m, 'chown', [
-      '-R',
-      '65534',
-      path.dirname(to),
-      m.bin,
-      m.home,
-      m.config,
-      m.state,
-      m.cache,
-      path.join(m.dir, 'repositories'),
-      m.dir,
-    ]).result
-    const args = ['--reuid=65534', '--clear-groups', process.execPath, path.join(dist, 'kedge.cjs'), 'restore', 'web1', '--to', to]
-    const result = await startProgram(m, 'setpriv', args, { env: { PATH: `${m.bin}:/usr/bin:/bin:${path.dirname(process.execPath)}` } })
-      .result
-    assert.equal(result.status, 0, result.stderr)
-    assert.equal(result.stderr.match(/only root can give/g)?.length, 1)
-    assert.equal(fs.readFileSync(path.join(to, source, 'deep/er/three.txt'), 'utf8'), 'three\n')
-    fs.rmSync(copy)
-  })
+  await t.test(
+    'an ordinary user who may only read the repository has the bytes, and is told of owners that only root can give',
+    async () => {
+      const to = path.join(fs.mkdtempSync('/tmp/kedge-user-'), 'to')
+      t.after(() => fs.rmSync(path.dirname(to), { recursive: true, force: true }))
+      assert.equal(process.geteuid?.(), 0, 'this test is run as root')
+      const copy = path.join(m.bin, 'restic')
+      fs.copyFileSync(newest().path, copy)
+      fs.chmodSync(copy, 0o755)
+      await startProgram(m, 'chown', ['-R', '65534', path.dirname(to), m.bin, m.home, m.config, m.state, m.cache]).result
+      await startProgram(m, 'chmod', ['-R', 'a+rX', m.dir]).result
+      const args = ['--reuid=65534', '--clear-groups', process.execPath, path.join(dist, 'kedge.cjs'), 'restore', 'web1', '--to', to]
+      const result = await startProgram(m, 'setpriv', args, { env: { PATH: `${m.bin}:/usr/bin:/bin:${path.dirname(process.execPath)}` } })
+        .result
+      assert.equal(result.status, 0, result.stderr)
+      assert.equal(result.stderr.match(/only root can give/g)?.length, 1)
+      assert.match(result.stderr, /the repository can only be read: restoring without a lock/)
+      assert.equal(fs.readFileSync(path.join(to, source, 'deep/er/three.txt'), 'utf8'), 'three\n')
+      fs.rmSync(copy)
+    },
+  )
 })

@@ -1,5 +1,6 @@
 // The contract of engines, on restic in each version.
 import { spawn } from 'node:child_process'
+import { cheapen } from '../cheap.ts'
 import { machine, newTarget, restic, restics } from '../harness.ts'
 import { contract } from './contract.ts'
 
@@ -9,6 +10,7 @@ for (const version of restics()) {
     machine: (t) => machine(t, version),
     target: newTarget,
     locks: async (house, target) => (await restic(house, target, ['list', 'locks', '--no-lock'])).lines.length,
+    cheapen: async (_, target) => cheapen(target.repository, target.password),
     // A backup that waits for stdin holds a shared lock, which keeps the exclusive one of a check out.
     async hold(house, target) {
       const env = { RESTIC_REPOSITORY: target.repository, RESTIC_PASSWORD: target.password, RESTIC_CACHE_DIR: house.cache }

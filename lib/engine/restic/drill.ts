@@ -7,7 +7,7 @@ import { stateDir } from '../../paths.ts'
 import { checkSpace } from '../../place.ts'
 import { withScratch } from '../../scratch.ts'
 import { withoutOwnDeadLocks } from './deadlock.ts'
-import { extract, type How, restoreArgs } from './extract.ts'
+import { extract, type How, onlyReadable, restoreArgs } from './extract.ts'
 import { filesArgs } from './files.ts'
 import { literal } from './pattern.ts'
 import { compareWithSource, parts, type Sampled, wrongIn } from './proof.ts'
@@ -103,8 +103,9 @@ async function drillOne(target: Target, snapshot: Snapshot, folder: string, opti
   )
   const restic = await version(target)
   const action = `restore a sample of snapshot '${short}' of '${target.name}'`
+  const unlocked = await onlyReadable(target)
   for (const how of hows(files, folder)) {
-    const args = restoreArgs(target, snapshot.id, how, restic)
+    const args = restoreArgs(target, snapshot.id, { ...how, unlocked }, restic)
     await withoutOwnDeadLocks(target, context, () => extract(target, args, context, { action, total: bytes }))
   }
   const wrong: string[] = []

@@ -1,21 +1,23 @@
 // One `restic restore` from start to end: progress, what failed by name, what restic counts. restore and drill use it.
+import { access, constants } from 'node:fs/promises'
+import { join } from 'node:path'
 import { batches } from '../../child.ts'
 import type { RunContext, Target } from '../../contract.ts'
 import { type Class, Failure } from '../../failure.ts'
 import type { Choice } from './choice.ts'
 import { waitArgs } from './deadlock.ts'
 import { classOf, failureOf } from './errors.ts'
-import { jsonLine, startRestic } from './tool.ts'
+import { jsonLine, localRepository, startRestic } from './tool.ts'
 import type { Version } from './version.ts'
 
-export type How = Choice & { to: string; verify: boolean; delete: boolean; preview?: boolean }
+export type How = Choice & { to: string; verify: boolean; delete: boolean; preview?: boolean; unlocked?: boolean }
 
 /** `preview`: what would be deleted, one line an entry (restic 0.17 and later). */
 export function restoreArgs(target: Target, id: string, how: How, restic: Version): string[] {
   return [
     'restore',
     '--json',
-    ...waitArgs(target, restic),
+    ...(how.unlocked ? ['--no-lock'] : waitArgs(target, restic)),
     '--target',
     how.to,
     ...how.include.flatMap((pattern) => ['--include', pattern]),
@@ -25,6 +27,19 @@ export function restoreArgs(target: Target, id: string, how: How, restic: Versio
     ...(how.preview ? ['--dry-run', '--verbose=2'] : []),
     id,
   ]
+}
+
+/** Whether the repository is one that can only be read, as on a read-only disk: then no lock can be made, and nobody else can write either. */
+export async function onlyReadable(target: Target): Promise<boolean> {
+  const at = localRepository(target)
+  if (at === undefined) return false
+  try {
+    await access(join(at, 'locks'), constants.W_OK)
+    return false
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    return code === 'EROFS' || code === 'EACCES'
+  }
 }
 
 type Message = {

@@ -4,7 +4,7 @@ import type { RunContext, Snapshot, Target, VerbOf, Verbs } from '../../contract
 import { Failure } from '../../failure.ts'
 import { checkEmpty, checkSpace, freeSpace } from '../../place.ts'
 import { type Choice, choose, overlap } from './choice.ts'
-import { type Extracted, extract, type How, restoreArgs } from './extract.ts'
+import { type Extracted, extract, type How, onlyReadable, restoreArgs } from './extract.ts'
 import { pick, snapshotsArgs, snapshotsOf } from './snapshots.ts'
 import { surplus } from './surplus.ts'
 import { arrived, bytesOnDisk, chosen, type Tally, tally } from './tally.ts'
@@ -67,7 +67,9 @@ const restore: VerbOf<'restore'> = async function* (target, options, context) {
     return
   }
   if (options.to !== undefined) await checkEmpty(resolve(options.to))
-  const jobs = plan(target, options, await snapshotsOf(target, context))
+  const unlocked = await onlyReadable(target)
+  if (unlocked) context.log('the repository can only be read: restoring without a lock')
+  const jobs = plan(target, options, await snapshotsOf(target, context)).map((job) => ({ ...job, how: { ...job.how, unlocked } }))
   const counts: Tally[] = []
   for (const job of jobs) counts.push(await count(target, job, context))
   if (options.to !== undefined) await checkRoom(target, resolve(options.to), jobs, counts, context)

@@ -1,0 +1,165 @@
+// The recovery sheet: plain sh and restic follow it, without kedge, to the same bytes.
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import * as fs from 'node:fs'
+import path from 'node:path'
+import test from 'node:test'
+import type { Target } from '../../lib/contract.ts'
+import { recoverySheet } from '../../lib/recovery.ts'
+import { cheapen } from '../cheap.ts'
+import { done, growTree, kedge, type Machine, machine, newTarget, restics, sameTree, scratch, startProgram } from '../harness.ts'
+
+/** Runs a sheet in an empty folder as an operator would: with restic and the home alone. Returns the folder. */
+async function follow(m: Machine, sheet: string, shell = '/bin/sh'): Promise<string> {
+  const cwd = fs.mkdtempSync(path.join(m.dir, 'fresh-'))
+  fs.writeFileSync(path.join(cwd, 'recovery.txt'), sheet)
+  const env = { KEDGE_CONFIG_DIR: undefined, KEDGE_STATE_DIR: undefined, KEDGE_CACHE_DIR: undefined }
+  const result = await startProgram(m, shell, ['-e', 'recovery.txt'], { cwd, env }).result
+  assert.equal(result.status, 0, `${sheet}\n${result.stdout}${result.stderr}`)
+  return cwd
+}
+
+for (const restic of restics()) {
+  test(`with restic ${restic.version} sh follows the sheet to the same files, and to what the streams wrote`, async (t) => {
+    const m = machine(t, restic)
+    const tree = path.join(m.dir, "a 'tree'")
+    fs.mkdirSync(tree)
+    growTree(tree)
+    const { repository, password } = newTarget(m, 'web1', {
+      paths: [tree, '/no/such/path'],
+      secrets: { RESTIC_PASSWORD: "it's $HOME `a` password" },
+      scripts: { 'streams/app.sql': 'echo the dump' },
+    })
+    await done(m, ['init', 'web1'])
+    cheapen(repository, password)
+    assert.equal((await kedge(m, ['backup', 'web1'])).status, 3)
+    const sheet = (await done(m, ['recovery', 'web1', '--with-secret'])).stdout
+    assert.ok(sheet.includes(`restic ${restic.version}`))
+    const restored = path.join(await follow(m, sheet), 'restored-web1')
+    sameTree(path.join(restored, tree), tree)
+    assert.equal(fs.readFileSync(path.join(restored, 'app.sql'), 'utf8'), 'the dump\n')
+  })
+}
+
+test('without the secret on it the sheet gets it from the file of each provider, and never shows it', async (t) => {
+  const m = machine(t)
+  const home = fs.mkdtempSync('/tmp/kr-')
+  m.env.GNUPGHOME = home
+  const gpg = (args: readonly string[], input?: string) =>
+    execFileSync('gpg', ['--batch', '--quiet', '--pinentry-mode', 'loopback', '--passphrase', '', ...args], {
+      env: { ...process.env, GNUPGHOME: home },
+      input,
+      stdio: ['pipe', 'pipe', 'ignore'],
+    })
+  t.after(() => {
+    execFileSync('gpgconf', ['--kill', 'all'], { env: { ...process.env, GNUPGHOME: home } })
+    fs.rmSync(home, { recursive: true, force: true, maxRetries: 5 })
+  })
+  gpg(['--quick-gen-key', 'me@example.org', 'default', 'default', 'never'])
+  const tree = path.join(m.dir, 'tree')
+  fs.mkdirSync(tree)
+  growTree(tree)
+  const { dir, repository, password } = newTarget(m, 'web1', { paths: [tree] })
+  await done(m, ['init', 'web1'])
+  cheapen(repository, password)
+  await done(m, ['backup', 'web1'])
+  const secrets = fs.readFileSync(path.join(dir, 'secret.env'), 'utf8')
+  gpg(['--encrypt', '--recipient', 'me@example.org', '--output', path.join(dir, 'secret.env.gpg')], secrets)
+  const vault = path.join(m.dir, 'vault')
+  fs.writeFileSync(vault, secrets)
+  const file = path.join(m.dir, 'password')
+  fs.writeFileSync(file, `${password}\n`)
+  const env = fs.readFileSync(path.join(dir, 'target.env'), 'utf8')
+  const cases: Record<string, string> = {
+    file: '',
+    gpg: '',
+    command: `SECRET_COMMAND='cat "${vault}"'\n`,
+    none: `RESTIC_PASSWORD_FILE=${file}\n`,
+  }
+  for (const [provider, more] of Object.entries(cases)) {
+    fs.writeFileSync(path.join(dir, 'target.env'), env.replace("SECRET='file'", `SECRET=${provider}`) + more)
+    const sheet = (await done(m, ['recovery', 'web1'])).stdout
+    assert.ok(!sheet.includes(password), provider)
+    sameTree(path.join(await follow(m, sheet), 'restored-web1', tree), tree)
+  }
+  fs.writeFileSync(path.join(dir, 'target.env'), env)
+
+  // Encrypted, the whole of it, and read again by gpg.
+  const to = path.join(m.dir, 'sheet.asc')
+  const written = await done(m, ['recovery', 'web1', '--with-secret', '--recipient', 'me@example.org', '--to', to])
+  assert.equal(written.stdout, `${to}\twritten\tweb1\n`)
+  assert.equal(fs.statSync(to).mode & 0o777, 0o600)
+  assert.ok(!fs.readFileSync(to, 'utf8').includes(password))
+  assert.ok(gpg(['--decrypt', to]).toString().includes(password))
+})
+
+test('a sheet replaces an older sheet and nothing else, and a dry run not even that', async (t) => {
+  const m = machine(t)
+  newTarget(m, 'web1', { paths: ['/etc'] })
+  const to = path.join(m.dir, 'sheet')
+  await done(m, ['recovery', 'web1', '--to', to, '-n'])
+  assert.ok(!fs.existsSync(to))
+  await done(m, ['recovery', 'web1', '--to', to])
+  await done(m, ['recovery', 'web1', '--to', to, '--with-secret'])
+  assert.ok(fs.readFileSync(to, 'utf8').includes('a password for web1'))
+  fs.writeFileSync(to, 'my own notes\n')
+  const refused = await kedge(m, ['recovery', 'web1', '--to', to])
+  assert.equal(refused.status, 2)
+  assert.match(refused.stderr, /it exists, and is no recovery sheet/)
+  assert.equal(fs.readFileSync(to, 'utf8'), 'my own notes\n')
+  const nowhere = await kedge(m, ['recovery', 'web1', '--to', path.join(m.dir, 'no/such')])
+  assert.equal(nowhere.status, 1)
+  assert.equal((await kedge(m, ['recovery', 'web1', '--noted', '--to', to])).status, 2)
+})
+
+const target = (env: Record<string, string>, more: Partial<Target> = {}): Target => ({
+  name: 'web1',
+  engine: 'restic',
+  dir: '/etc/kedge/targets/web1',
+  env,
+  origin: {},
+  paths: ['/etc'],
+  excludes: [],
+  streams: [],
+  secret: 'gpg',
+  ...more,
+})
+const sheetOf = (env: Record<string, string>, more: Partial<Target> = {}, secrets?: Record<string, string>) =>
+  recoverySheet({ target: target(env, more), host: 'h', date: new Date(0), tool: undefined, secrets })
+
+test('the sheet names what each store needs beside the password', () => {
+  const cases: [string, RegExp][] = [
+    ['s3:https://s3.example/b', /AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY/],
+    ['b2:bucket:path', /B2_ACCOUNT_ID, B2_ACCOUNT_KEY/],
+    ['rest:https://h/r', /RESTIC_REST_USERNAME, RESTIC_REST_PASSWORD/],
+    ['sftp:me@h:/r', /ssh must reach that host/],
+    ['rclone:remote:r', /rclone config file/],
+    ['/srv/r', /where its disk is mounted elsewhere/],
+  ]
+  for (const [repository, pattern] of cases) assert.match(sheetOf({ RESTIC_REPOSITORY: repository }), pattern)
+})
+
+test('settings that restic needs are on the sheet, secret ones only when asked for, and no name can become a command', (t) => {
+  const env = {
+    RESTIC_REPOSITORY: 's3:x',
+    AWS_DEFAULT_REGION: 'eu 1',
+    AWS_SECRET_ACCESS_KEY: 'hush',
+    KEEP_DAILY: '7',
+    RESTIC_CACHE_DIR: '/c',
+  }
+  const plain = sheetOf(env)
+  assert.match(plain, /^export AWS_DEFAULT_REGION='eu 1'$/m)
+  assert.doesNotMatch(plain, /hush|KEEP_DAILY|RESTIC_CACHE_DIR/)
+  assert.match(sheetOf(env, {}, { RESTIC_PASSWORD: 'p' }), /^export AWS_SECRET_ACCESS_KEY=hush$/m)
+  const odd = sheetOf({}, { paths: ['/a\nrm -rf ./x'], streams: [{ name: "b'; touch y", file: '/s' }] })
+  const cwd = scratch(t)
+  fs.writeFileSync(path.join(cwd, 'x'), 'stays\n')
+  execFileSync('/bin/sh', ['-c', `restic() { :; }; gpg() { :; }\n${odd}`], { cwd })
+  assert.deepEqual(fs.readdirSync(cwd).sort(), ['restored-web1', 'x'])
+  assert.match(odd, /restic dump latest --tag 'kedge:web1,stream:b'\\''; touch y' '\/b'\\''; touch y' > 'restored-web1\/b'\\''; touch y'/)
+})
+
+test('a sealed credential, which dies with its machine, is told from what can be kept', () => {
+  assert.match(sheetOf({}, { secret: 'credential' }), /Only the machine that sealed this file opens it/)
+  assert.doesNotMatch(sheetOf({}, { secret: 'credential' }, { RESTIC_PASSWORD: 'p' }), /systemd-creds/)
+})

@@ -1,0 +1,59 @@
+// The page kedge-target(5) and the table of keys say the same.
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import fs from 'node:fs'
+import path from 'node:path'
+import test from 'node:test'
+import { parseEnv } from '../lib/env.ts'
+import { type Key, keys } from '../lib/keys.ts'
+import { root } from './harness.ts'
+
+const page = fs.readFileSync(path.join(root, 'docs/kedge-target.5'), 'utf8')
+/** The entries of the page's lists of keys: `.It Ev KEY No = Ar FORM`, and the text up to the next. */
+const entries = [...page.matchAll(/^\.It Ev (\w+)(.*)\n([\s\S]*?)(?=^\.It|^\.El)/gm)].map(([, key = '', form = '', text = '']) => ({
+  key,
+  form,
+  text,
+}))
+
+test('every key has one entry on the page, and every entry is a key', () => {
+  assert.deepEqual(entries.map(({ key }) => key).sort(), Object.keys(keys).sort())
+})
+
+test('the form and the default of each key are on the page', () => {
+  for (const [key, { form, default: value }] of Object.entries(keys) as [string, Key][]) {
+    const entry = entries.find((each) => each.key === key) ?? assert.fail(key)
+    assert.match(entry.form, new RegExp(` = Ar ${{ keep: 'count', yes: 'yes|no' }[form as string] ?? form}$`.replace('|', '\\|')), key)
+    if (value === undefined) assert.doesNotMatch(entry.text, /Default: \.?\S/, `${key} has no default`)
+    else assert.match(entry.text, new RegExp(`^Default: ${value}\\.$`, 'm'), `${key}: the default is ${value}`)
+  }
+})
+
+test('the examples on the page are env files without a fault', () => {
+  const blocks = [...page.matchAll(/^\.Bd -literal[^\n]*\n([\s\S]*?)^\.Ed$/gm)].map(([, text = '']) =>
+    text.replaceAll('\\e', '\\').replaceAll('\\&', ''),
+  )
+  const files = blocks.filter((text) => /^ENGINE=|^RESTIC_PASSWORD=/m.test(text))
+  assert.ok(files.length >= 5, `${files.length} examples`)
+  for (const text of files) {
+    for (const part of text.split(/^# .*\/secret\.env.*$/m)) {
+      const { entries: found, faults } = parseEnv(part, 'example')
+      assert.deepEqual(faults, [], part)
+      for (const key of found.keys()) assert.ok(key in keys || /^(RESTIC|AWS)_/.test(key), key)
+    }
+  }
+})
+
+test('mandoc finds no fault in the page', (t) => {
+  if (!fs.existsSync('/usr/bin/mandoc')) return t.skip('no mandoc here')
+  let text = ''
+  try {
+    execFileSync('mandoc', ['-Tlint', '-Wopenbsd', path.join(root, 'docs/kedge-target.5')], { stdio: 'pipe' })
+  } catch (error) {
+    text = String((error as { stdout: Buffer }).stdout)
+  }
+  assert.deepEqual(
+    text.split('\n').filter((line) => line && !/RCS id missing|Mdocdate missing/.test(line)),
+    [],
+  )
+})
