@@ -39,11 +39,13 @@ export type Child = {
 }
 
 const stderrKept = 16_384
+/** Milliseconds after its end in which a child's stderr may be held open by what left its group, as daemons do. */
+const lingering = 2000
 
-// The watcher lies in the background, where sh makes it deaf to SIGINT; it holds none of the child's descriptors, so that
+// The watcher is of the group too, and deaf to the signal that it sends; it holds none of the child's descriptors, so that
 // end of file is seen. `sleep 0.2` is an error in a strict POSIX sleep, therefore the second one.
 const leash = (signal: string, grace: number) =>
-  `(exec >/dev/null 2>&1 3<&- 4<&-; read -r _ <&5; kill -${signal} -$$; i=0; while [ $i -lt ${grace} ] && kill -0 $$; ` +
+  `(trap "" ${signal}; exec >/dev/null 2>&1 3<&- 4<&-; read -r _ <&5; kill -${signal} -$$; i=0; while [ $i -lt ${grace} ] && kill -0 $$; ` +
   `do sleep 0.2 || sleep 1; i=$((i+1)); done; kill -KILL -$$) </dev/null & exec 5<&-; exec "$@"`
 
 const living = new Set<number>()
@@ -128,7 +130,9 @@ export function start(command: readonly string[], options: Options = {}): Child 
     signalGroup(pid, 'SIGKILL')
     living.delete(pid)
     held?.destroy()
+    const given = setTimeout(() => setImmediate(() => child.stderr?.destroy()), lingering) // what lies there is read before
     const text = await stderr
+    clearTimeout(given)
     if (cause === 'aborted') throw options.signal?.reason
     if (cause === 'timeout') throw new Failure('timeout', `${shown(command)}: no end after ${options.timeout} s`)
     if (code === 127 || code === 126) throw notStarted(command, text)
@@ -154,12 +158,14 @@ async function neverStarted(child: ChildProcess, command: readonly string[]): Pr
 /** Reads a stream to its end line by line and keeps the last of it. */
 async function tail(stream: Readable | null, each: ((line: string) => void) | undefined): Promise<string> {
   let kept = ''
-  if (stream) {
-    for await (const lines of batches(stream)) {
+  try {
+    for await (const lines of stream ? batches(stream) : []) {
       for (const line of lines) each?.(line)
       kept = `${kept}${lines.join('\n')}\n`
       if (kept.length > 2 * stderrKept) kept = kept.slice(-stderrKept)
     }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error
   }
   return kept
 }

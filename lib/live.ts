@@ -11,14 +11,17 @@ let here: Identity | undefined
 // A run without a lock has its id in the place's name: running-restore-20261120T074449Z-1a2b3c.json.
 const isLock = (place: string) => /^\w+$/.test(place)
 
-/** Whether a run lives, without asking ps: a process whose number was given to another counts as alive. `place`: as in running.ts. */
+/**
+ * Whether a run lives, without asking ps: a process whose number was given to another counts as alive, and children that outlive kedge by
+ * some seconds do not count, since their zombies look the same. `place`: as in running.ts.
+ */
 export function glance(target: string, place: string, running: Running): Live {
   if (!isLock(place)) return { ...running, alive: exists(running.pid) ? 'yes' : 'no' }
   const found = highest(lockDir(target), place)
   // Released, or taken by another since: the file was left behind.
   if (!found?.holder || found.end || found.holder.run !== running.run) return { ...running, alive: 'no' }
   here ??= identity()
-  const verdict = judge(found.holder, found.holder.groups, here, exists)
+  const verdict = judge(found.holder, [], here, exists)
   return { ...running, alive: verdict === 'ask' ? 'yes' : verdict, lock: place }
 }
 
@@ -41,6 +44,7 @@ export async function liveRuns(target: string): Promise<Live[]> {
 /** A run that is not over, as a record: running, or crashed. */
 export function liveRow(target: string, { run, verb, start, pid, alive }: Live, now: Date): RunRow {
   const base = { kind: 'run', target, run, verb, start } as const
-  if (alive === 'no') return { ...base, state: 'crashed', status: 1, seconds: 0, class: 'tool', message: `its process ${pid} ended without a word` }
+  if (alive === 'no')
+    return { ...base, state: 'crashed', status: 1, seconds: 0, class: 'tool', message: `its process ${pid} ended without a word` }
   return { ...base, state: 'running', status: 0, seconds: Math.max(0, Math.round((now.getTime() - Date.parse(start)) / 1000)) }
 }

@@ -33,11 +33,13 @@ type Name = keyof typeof metrics
 
 /** The whole text, ending in a line feed. Of each target only its lines are kept, packed: a thousand targets are no load for the collector. */
 export async function metricsText(all: Iterable<Facts> | AsyncIterable<Facts>, now: Date): Promise<string> {
-  const families = Object.entries(metrics).map(([name, [type, help]]) => ({ name, head: `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`, text: '', packed: [] as Buffer[] }))
-  const byName = new Map(families.map((family) => [family.name, family]))
+  const families = Object.entries(metrics).map(
+    ([name, [type, help]]): Family => ({ head: `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`, text: '', packed: [] }),
+  )
+  const places = Object.fromEntries(Object.keys(metrics).map((name, index) => [name, families[index]])) as Record<Name, Family>
   const pack = () => {
     for (const family of families) {
-      if (family.text) family.packed.push(Buffer.from(family.text))
+      if (family.text !== '') family.packed.push(Buffer.from(family.text))
       family.text = ''
     }
   }
@@ -45,8 +47,7 @@ export async function metricsText(all: Iterable<Facts> | AsyncIterable<Facts>, n
   for await (const facts of all) {
     const target = `{target="${escaped(facts.target)}"`
     const add: Add = (name, value, labels = '') => {
-      const family = byName.get(name)
-      if (family && value !== undefined && value !== null && !Number.isNaN(value)) family.text += `${name}${target}${labels}} ${value}\n`
+      if (typeof value === 'number' && !Number.isNaN(value)) places[name].text += `${name}${target}${labels}} ${value}\n`
     }
     add('kedge_config_error', facts.valid ? 0 : 1)
     addRuns(facts, add)
@@ -59,16 +60,20 @@ export async function metricsText(all: Iterable<Facts> | AsyncIterable<Facts>, n
   return Buffer.concat(parts).toString('utf8')
 }
 
+type Family = { readonly head: string; text: string; readonly packed: Buffer[] }
 type Add = (name: Name, value: number | null | undefined, labels?: string) => void
 
-function addRuns({ overview: { last } }: Facts, add: Add): void {
-  for (const [verb, known] of Object.entries(last)) {
+function addRuns({ overview: { last }, live }: Facts, add: Add): void {
+  for (const verb in last) {
+    const known = last[verb]
+    if (!known) continue
     const label = `,verb="${escaped(verb)}"`
     add('kedge_last_success_timestamp_seconds', began(known.good), label)
     add('kedge_last_failure_timestamp_seconds', began(known.bad), label)
     add('kedge_last_duration_seconds', known.last.seconds, label)
     add('kedge_last_status', known.last.status, label)
-    for (const [state, count] of Object.entries(known.counts)) add('kedge_runs_total', count, `${label},state="${escaped(state)}"`)
+    for (const state in known.counts) add('kedge_runs_total', known.counts[state], `${label},state="${escaped(state)}"`)
+    add('kedge_running', runs(live, verb) ? 1 : 0, label)
   }
   const saved = (last.backup?.good?.results ?? []).filter((row) => row.kind === 'summary')
   if (saved.length > 0) {
@@ -93,17 +98,20 @@ function addSizes({ overview: { sizes } }: Facts, add: Add): void {
   add('kedge_sizes_timestamp_seconds', seconds(sizes.time))
 }
 
-// A verb that ran before has a 0 where it does not run now, so that its line does not end.
 function addLive({ overview: { last }, live }: Facts, add: Add, now: Date): void {
-  const living = live.filter(({ alive }) => alive !== 'no')
-  const verbs = new Set([...Object.keys(last), ...living.map(({ verb }) => verb)])
-  for (const verb of verbs) add('kedge_running', living.some((each) => each.verb === verb) ? 1 : 0, `,verb="${escaped(verb)}"`)
-  add('kedge_crashed', live.length - living.length)
-  for (const { lock, start, alive } of live)
+  let crashed = 0
+  for (const { lock, start, alive, verb } of live) {
+    if (alive === 'no') crashed++
+    // A verb that ran before has a 0 where it does not run now, so that its line does not end: see addRuns.
+    else if (!last[verb]) add('kedge_running', 1, `,verb="${escaped(verb)}"`)
     if (lock && alive !== 'no') add('kedge_lock_age_seconds', Math.max(0, now.getTime() / 1000 - seconds(start)), `,lock="${escaped(lock)}"`)
+  }
+  add('kedge_crashed', crashed)
 }
 
-const seconds = (time: string): number => Date.parse(time) / 1000
+const runs = (live: readonly Live[], verb: string): boolean => live.some((each) => each.verb === verb && each.alive !== 'no')
+// Whole seconds: fractions cost more to print than they tell.
+const seconds = (time: string): number => Math.floor(Date.parse(time) / 1000)
 const began = (run: RunRow | undefined): number | undefined => run && seconds(run.start)
 
 /** The value of a label: backslash, quote and line feed are escaped. */

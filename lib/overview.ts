@@ -28,14 +28,13 @@ export async function writeSizes(sizes: Sizes, context: Pick<Context, 'log'>): P
   }
 }
 
-export function overviewOf(target: string): Overview {
-  const state = stateDir(target)
+/** `state`: the target's state folder. */
+export function overviewOf(state: string): Overview {
   const names = namesIn(state)
   const read = <T>(name: string) => (names.includes(name) ? parsed<T>(`${state}/${name}`) : undefined)
   const running = new Map<string, Running>()
   for (const name of names) {
-    if (!name.startsWith('running-') || !name.endsWith('.json')) continue
-    const found = read<Running>(name)
+    const found = name.startsWith('running-') && name.endsWith('.json') ? read<Running>(name) : undefined
     if (found) running.set(name.slice('running-'.length, -'.json'.length), found)
   }
   return { last: read<Last>('last.json') ?? {}, sizes: read<Sizes>('sizes.json'), running }

@@ -10,7 +10,6 @@ import { stateDir } from './paths.ts'
 import { heading, recoverySheet } from './recovery.ts'
 import { openSecrets } from './secret.ts'
 import { quote } from './shell.ts'
-import { exists } from './source/paths.ts'
 
 export type Wanted = {
   readonly withSecret: boolean
@@ -48,8 +47,12 @@ export async function* giveSheet(target: Target, wanted: Wanted, context: Contex
 
 /** A file of somebody else's stays. */
 async function refuseForeign(file: string): Promise<void> {
-  if (!(await exists(file))) return
-  const text = (await lstat(file)).isFile() ? await readFile(file, 'latin1') : ''
+  const found = await lstat(file).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined
+    throw error
+  })
+  if (!found) return
+  const text = found.isFile() ? await readFile(file, 'latin1') : ''
   if (text.startsWith(heading) || text.startsWith('-----BEGIN PGP MESSAGE-----')) return
   throw new Failure('misuse', `cannot write '${file}': it exists, and is no recovery sheet`, { hint: 'give another name' })
 }

@@ -24,7 +24,7 @@ export async function* unlock(target: Target, force: boolean, context: Context):
     throw new Failure('locked', `target '${target.name}' is locked by ${named(running.holder)}`, {
       hint:
         running.alive === 'yes'
-          ? 'it lives: wait for it, or stop it'
+          ? 'it lives, or one of its children does: wait for it, or stop it'
           : 'whether it lives cannot be told from here; --force breaks its lock',
     })
   }

@@ -153,13 +153,13 @@ test('a grandchild that keeps stdout and stderr open does not hold the end back,
 
 test('what left the group, as a daemon does, does not hold the end back with its stderr', { timeout: 30_000 }, async (t) => {
   const file = path.join(scratch(t), 'daemon')
-  t.after(() => process.kill(Number(fs.readFileSync(file, 'utf8')), 'SIGKILL'))
   const daemon = `const { spawn } = require('node:child_process')
     const { pid } = spawn('sleep', ['300'], { detached: true, stdio: ['ignore', 'ignore', 'inherit'] })
     require('node:fs').writeFileSync(process.argv[1], pid + '\\n')
     console.error('last words')
     process.exit(5)`
   const exit = await start([process.execPath, '-e', daemon, file]).done
+  process.kill(Number(await written(file)), 'SIGKILL') // it lived all the time: no ESRCH
   assert.deepEqual(exit, { status: 5, signal: null, stderr: 'last words\n' })
 })
 

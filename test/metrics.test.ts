@@ -54,7 +54,9 @@ const web1: Facts = {
         last: run({ verb: 'check', state: 'failed', status: 14 }),
         good: run({
           verb: 'check',
-          results: [{ kind: 'checked', target: 'web1', structure: 'ok', read: 'slices', verified: 1, oldestVerified: '2026-11-01T00:00:00.000Z' }],
+          results: [
+            { kind: 'checked', target: 'web1', structure: 'ok', read: 'slices', verified: 1, oldestVerified: '2026-11-01T00:00:00.000Z' },
+          ],
         }),
         counts: { success: 1, failed: 1 },
       },
@@ -107,7 +109,10 @@ test('the text has each metric once with its help and type, and its samples toge
 
 test('promtool finds nothing to complain about', async () => {
   for (const facts of [[web1, empty], [web1], []]) execFileSync(promtool, ['check', 'metrics'], { input: await metricsText(facts, now) })
-  assert.throws(() => execFileSync(promtool, ['check', 'metrics'], { input: 'kedge_bad_total 1\n', stdio: 'pipe' }), 'promtool does complain')
+  assert.throws(
+    () => execFileSync(promtool, ['check', 'metrics'], { input: 'kedge_bad_total 1\n', stdio: 'pipe' }),
+    'promtool does complain',
+  )
 })
 
 test('labels escape backslash, quote and line feed, and nothing else', () => {
@@ -119,16 +124,49 @@ test('growth counts what came after the first backup, and needs a day', () => {
   const cases: [string, { at: number; added: number }[], number | null][] = [
     ['nothing', [], null],
     ['one', [{ at: 0, added: 9 }], null],
-    ['less than a day', [{ at: 0, added: 9 }, { at: day - 1, added: 9 }], null],
-    ['the first does not count', [{ at: 0, added: 1e9 }, { at: 2 * day, added: 10 }], 5],
-    ['any order', [{ at: 4 * day, added: 10 }, { at: 0, added: 1e9 }, { at: day, added: 10 }], 5],
+    [
+      'less than a day',
+      [
+        { at: 0, added: 9 },
+        { at: day - 1, added: 9 },
+      ],
+      null,
+    ],
+    [
+      'the first does not count',
+      [
+        { at: 0, added: 1e9 },
+        { at: 2 * day, added: 10 },
+      ],
+      5,
+    ],
+    [
+      'any order',
+      [
+        { at: 4 * day, added: 10 },
+        { at: 0, added: 1e9 },
+        { at: day, added: 10 },
+      ],
+      5,
+    ],
   ]
   for (const [name, backups, expected] of cases) assert.equal(growthPerDay(backups), expected, name)
   assert.equal(fullIn(1000, 100), 10 * day)
-  for (const [free, perDay] of [[null, 1], [1, null], [1, 0], [1, -1]] as const) assert.equal(fullIn(free, perDay), null)
+  for (const [free, perDay] of [
+    [null, 1],
+    [1, null],
+    [1, 0],
+    [1, -1],
+  ] as const)
+    assert.equal(fullIn(free, perDay), null)
 })
 
 test('what a run added is the sum of its snapshots; runs without one and other verbs do not count', () => {
-  const runs = [good, run({ state: 'failed', results: [] }), run({ verb: 'prune', results: [summary(9)] }), run({ results: [summary(9, { dryRun: true })] })]
+  const runs = [
+    good,
+    run({ state: 'failed', results: [] }),
+    run({ verb: 'prune', results: [summary(9)] }),
+    run({ results: [summary(9, { dryRun: true })] }),
+  ]
   assert.deepEqual(additions(runs), [{ at: Date.parse(good.start) / 1000, added: 12 }])
 })

@@ -17,7 +17,10 @@ function random(seed: number): () => number {
 
 type Check = { now: number; within: number; interval: number; interrupted?: boolean }
 
-function check(verified: Verified, { now, within, interval, interrupted = false }: Check): { verified: Verified; of: number; slices: number[] } {
+function check(
+  verified: Verified,
+  { now, within, interval, interrupted = false }: Check,
+): { verified: Verified; of: number; slices: number[] } {
   const plan = planSlices(verified, { within, interval, now })
   const slices = interrupted ? plan.slices.slice(0, Math.floor(plan.slices.length / 2)) : plan.slices
   let result = verified
@@ -50,7 +53,10 @@ test('over months of checks that come at their interval, or up to a quarter of i
         for (const n of result.slices) {
           for (let byte = n - 1; byte < 256; byte += result.of) {
             const gap = now - (reads[byte] ?? 0)
-            assert.ok(gap <= within, `within ${within / day} d, every ${interval / hour} h, late ${late}: byte ${byte} unread for ${gap / day} d`)
+            assert.ok(
+              gap <= within,
+              `within ${within / day} d, every ${interval / hour} h, late ${late}: byte ${byte} unread for ${gap / day} d`,
+            )
             reads[byte] = now
           }
         }
@@ -58,7 +64,8 @@ test('over months of checks that come at their interval, or up to a quarter of i
       }
       for (const [byte, at] of reads.entries()) assert.ok(now - interval * 1.25 - at <= within, `byte ${byte} at the end`)
       // Every hour for 30 days needs more slices than there are: then at least one of 256 is read each time.
-      if (within / interval <= 256) assert.ok(read < 5 * 1.35 + 1, `within ${within / day} d, every ${interval / hour} h: read ${read} times over`)
+      if (within / interval <= 256)
+        assert.ok(read < 5 * 1.35 + 1, `within ${within / day} d, every ${interval / hour} h: read ${read} times over`)
     }
   }
 })
@@ -123,6 +130,15 @@ test('another number of slices keeps the dates of the bytes that were read', () 
 test('only a whole state is taken from a file', () => {
   const good = unread('a', start)
   assert.ok(isVerified(JSON.parse(JSON.stringify(good))))
-  for (const bad of [undefined, null, 1, {}, { ...good, bytes: [] }, { ...good, store: 1 }, { ...good, paced: 'x' }, { ...good, bytes: good.bytes.map(() => 'x') }])
+  for (const bad of [
+    undefined,
+    null,
+    1,
+    {},
+    { ...good, bytes: [] },
+    { ...good, store: 1 },
+    { ...good, paced: 'x' },
+    { ...good, bytes: good.bytes.map(() => 'x') },
+  ])
     assert.ok(!isVerified(bad), JSON.stringify(bad))
 })

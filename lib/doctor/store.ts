@@ -7,11 +7,10 @@ import { verbOf } from '../engine.ts'
 import { Failure } from '../failure.ts'
 import { duration } from '../format.ts'
 import { bare } from '../lifecycle.ts'
+import { holders } from '../lock.ts'
+import { lockDir } from '../running.ts'
 import { openSecrets } from '../secret.ts'
 import { blocked, type Found, ok, warning } from './finding.ts'
-
-// restic goes on trying an unreachable REST server for minutes.
-const patience = 60
 
 class Question extends Error {}
 
@@ -55,29 +54,33 @@ function kept(target: Target): Found {
 export async function* store(target: Target, secrets: Readonly<Record<string, string>>, context: Context): AsyncGenerator<Found> {
   // restic's cache would be made where there is none, and doctor changes nothing.
   const cache = await mkdtemp(join(tmpdir(), 'kedge-doctor-'))
-  const patient = { ...target, env: { ...target.env, RESTIC_CACHE_DIR: cache } }
-  const late = new AbortController()
-  const timer = setTimeout(() => late.abort(new Failure('unreachable', `no answer from the store within ${patience} s`)), patience * 1000)
+  const scratch = { ...target, env: { ...target.env, RESTIC_CACHE_DIR: cache } }
+  const odd: string[] = []
   const inner: RunContext = {
     ...bare(context, secrets),
     mode: 'dry-run',
-    signal: AbortSignal.any([context.signal, late.signal]),
-    warn: () => undefined,
+    warn: (message) => void odd.push(message),
     progress: () => undefined,
   }
   try {
     const identity = await verbOf(target.engine, 'identity')
-    if (!('instead' in identity)) for (const row of await all<StoreRow>(identity(patient, {}, inner), 'store')) yield named(target, row)
+    if (!('instead' in identity)) for (const row of await all<StoreRow>(identity(scratch, {}, inner), 'store')) yield named(target, row)
     const unlock = await verbOf(target.engine, 'unlock')
     if ('instead' in unlock) return
-    const locks = await all<LockRow>(unlock(patient, { force: false }, inner), 'lock')
-    for (const lock of locks) yield lockFound(target, lock)
-    if (locks.length === 0) yield ok('locks', 'none, neither of kedge nor of the store')
+    const locks = await all<LockRow>(unlock(scratch, { force: false }, inner), 'lock')
+    for (const { pid, host, age, alive, exclusive } of locks) {
+      yield lockFound(
+        target.name,
+        `the store is locked${exclusive ? ' exclusively' : ''} by process ${pid} on host '${host}' since ${duration(age)}`,
+        alive,
+      )
+    }
+    for (const message of odd) yield warning('locks', message, `kedge unlock ${target.name} says more`)
+    if (locks.length === 0) yield ok('locks', 'the store is not locked')
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     yield failed('store', error)
   } finally {
-    clearTimeout(timer)
     await rm(cache, { recursive: true, force: true })
   }
 }
@@ -102,9 +105,21 @@ function named(target: Target, { id, store }: StoreRow): Found {
   )
 }
 
-function lockFound(target: Target, lock: LockRow): Found {
-  const text = `${lock.of} is locked${lock.exclusive ? ' exclusively' : ''} by process ${lock.pid} on host '${lock.host}' since ${duration(lock.age)}`
-  if (lock.alive === 'yes') return ok('locks', `${text}, which lives`)
-  if (lock.alive === 'no') return warning('locks', `${text}, which is dead`, `kedge unlock ${target.name} removes it`)
-  return warning('locks', `${text}; whether it lives cannot be told`, `kedge unlock ${target.name} says more`)
+function lockFound(name: string, text: string, alive: LockRow['alive']): Found {
+  if (alive === 'yes') return ok('locks', `${text}, which lives`)
+  if (alive === 'no')
+    return warning('locks', `${text}, which is dead`, `kedge unlock ${name} removes it, and so does the next run where it is its own`)
+  return warning('locks', `${text}; whether it lives cannot be told`, `kedge unlock ${name} says more`)
+}
+
+/** kedge's own locks on the target. */
+export async function* ownLocks({ name }: Target): AsyncGenerator<Found> {
+  const held = await holders(lockDir(name))
+  for (const { holder, alive } of held) {
+    const by = holder
+      ? `${holder.verb}, process ${holder.pid} on host '${holder.host}' since ${holder.at}`
+      : 'a run whose lock cannot be read'
+    yield lockFound(name, `kedge is locked by ${by}`, alive)
+  }
+  if (held.length === 0) yield ok('locks', 'kedge holds none')
 }

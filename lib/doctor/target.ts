@@ -12,7 +12,7 @@ import { notedRecovery } from '../sheet.ts'
 import { loadTarget } from '../target.ts'
 import { blocked, type Found, ok, warning } from './finding.ts'
 import { closed, sameDevice, space, writable } from './place.ts'
-import { failed, secretsOf, store } from './store.ts'
+import { failed, ownLocks, secretsOf, store } from './store.ts'
 import { installedUnit, mayWrite } from './unit.ts'
 
 /** Every check of a target; where its configuration does not load there is nothing else to see. */
@@ -28,6 +28,7 @@ export async function* targetFindings(name: string, context: Context): AsyncGene
   yield ok('configuration', `'${join(target.dir, 'target.env')}' is valid`)
   yield await closed('configuration', target.dir)
   yield* preflight(target)
+  yield* ownLocks(target)
   const { found, secrets } = await secretsOf(target, context)
   yield* found
   if (secrets) yield* store(target, secrets, context)

@@ -5,7 +5,18 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import test, { after, type TestContext } from 'node:test'
 import type { Checked } from '../../lib/contract.ts'
-import { done, kedge, type Machine, machine, type NewTarget, newTarget, type Restic, type Result, restics, startProgram } from '../harness.ts'
+import {
+  done,
+  kedge,
+  type Machine,
+  machine,
+  type NewTarget,
+  newTarget,
+  type Restic,
+  type Result,
+  restics,
+  startProgram,
+} from '../harness.ts'
 
 // One repository, made by the oldest restic, copied for each test: an init and a backup cost two seconds of key derivation.
 const original = fs.mkdtempSync(path.join(tmpdir(), 'kedge-check-'))
@@ -48,7 +59,8 @@ function flip(file: string): void {
 
 const row = (result: Result) => result.rows.find((each) => each.kind === 'checked') as Checked
 type Said = { status: number; class: string; message: string; hint: string }
-const errorOf = (result: Result) => JSON.parse(result.stderr.split('\n').findLast((line) => line.startsWith('{"error"')) ?? '{}').error as Said
+const errorOf = (result: Result) =>
+  JSON.parse(result.stderr.split('\n').findLast((line) => line.startsWith('{"error"')) ?? '{}').error as Said
 
 for (const tool of restics()) {
   test(`restic ${tool.version}: damage is status 14, found where it can be seen: a cut or missing pack always, a flipped byte by reading`, async (t) => {
@@ -70,7 +82,15 @@ for (const tool of restics()) {
     const first = await kedge(m, ['check', 'web1', '--within', '2d', '--json'])
     assert.equal(first.status, even ? 14 : 0, first.stderr)
     if (!even) {
-      assert.deepEqual(row(first), { kind: 'checked', target: 'web1', structure: 'ok', read: 'slices', slices: 1, verified: 0.5, oldestVerified: null })
+      assert.deepEqual(row(first), {
+        kind: 'checked',
+        target: 'web1',
+        structure: 'ok',
+        read: 'slices',
+        slices: 1,
+        verified: 0.5,
+        oldestVerified: null,
+      })
       const second = await kedge(m, ['check', 'web1', '--within', '2d', '--json'])
       assert.equal(second.status, 14, second.stderr)
       assert.ok(errorOf(second).message.includes(id))
@@ -113,7 +133,10 @@ test('what was read is remembered by slice, resumed after an interruption, and f
   const known = JSON.parse(fs.readFileSync(state, 'utf8'))
   const now = Math.floor(Date.now() / 1000)
   const day = 86_400
-  const bytes = Array.from({ length: 256 }, (_, byte) => now - (byte % 10 === 4 ? 60 : (3 + (byte % 10 < 4 ? byte % 10 : 9 - (byte % 10) + 0.1)) * day))
+  const bytes = Array.from(
+    { length: 256 },
+    (_, byte) => now - (byte % 10 === 4 ? 60 : (3 + (byte % 10 < 4 ? byte % 10 : 9 - (byte % 10) + 0.1)) * day),
+  )
   fs.writeFileSync(state, JSON.stringify({ ...known, since: now - 90 * day, paced: now - 3 * day, bytes: bytes.map(Math.floor) }))
   const explained = (await done(m, ['check', 'web1', '--within', '10d', '--explain'])).stdout
   assert.deepEqual(explained.match(/--read-data-subset=\S+/g), ['--read-data-subset=6/10', '--read-data-subset=7/10'])
@@ -138,7 +161,10 @@ test('a wrong password is 12, a missing repository 10, another store 15, and con
   assert.equal(await status(), 12)
   newTarget(m, 'web1', { secrets: { RESTIC_PASSWORD: target.password }, env: { RESTIC_REPOSITORY: `${target.repository}-not` } })
   assert.equal(await status(), 10)
-  newTarget(m, 'web1', { secrets: { RESTIC_PASSWORD: target.password }, env: { RESTIC_REPOSITORY: target.repository, STORE_ID: 'f'.repeat(64) } })
+  newTarget(m, 'web1', {
+    secrets: { RESTIC_PASSWORD: target.password },
+    env: { RESTIC_REPOSITORY: target.repository, STORE_ID: 'f'.repeat(64) },
+  })
   assert.equal(await status(), 15)
   assert.match((await done(m, ['check', 'web1', '--force', 'identity'])).stderr, /another store/)
 })

@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import * as fs from 'node:fs'
+import { hostname } from 'node:os'
 import path from 'node:path'
 import test from 'node:test'
 import type { Row } from '../../lib/contract.ts'
 import { editsOf, namesAfter } from '../../lib/rename.ts'
 import { cheapen } from '../cheap.ts'
-import { dist, done, envText, growTree, kedge, type Machine, machine, newTarget, sameTree, startProgram } from '../harness.ts'
+import { dist, done, envText, fake, growTree, kedge, type Machine, machine, newTarget, sameTree, startProgram } from '../harness.ts'
 import { treeFacts } from '../tree.ts'
 
 const envFile = (m: Machine, name: string) => path.join(m.config, 'targets', name, 'target.env')
@@ -151,6 +152,44 @@ test('a rename that was cut off after any of its steps is finished by the same c
     assert.equal((await done(m, ['config', 'new', 'SNAPSHOTS_OF'])).lines[0]?.split('\t')[1], 'new old')
     assert.equal((await done(m, ['config', 'first', 'COPY_TO'])).lines[0]?.split('\t')[1], 'new')
   }
+})
+
+// What systemd-creds does to names: a credential opens only under the one that it was sealed to. The real one needs root and a host key.
+const creds = `
+for word; do case $word in --name=*) name=\${word#--name=} ;; esac; done
+case $1 in
+  encrypt) echo "$name"; cat ;;
+  decrypt) [ "$(head -n 1 "$3")" = "$name" ] || { echo 'Embedded credential name does not match' >&2; exit 1; }; tail -n +2 "$3" ;;
+esac`
+
+test('a credential is sealed again to the new name, once, and a run that crashed under the old name is recorded', async (t) => {
+  const m = machine(t)
+  fake(m.bin, 'systemd-creds', creds)
+  const cred = (name: string) => path.join(m.config, 'targets', name, 'secret.cred')
+  await done(m, ['new', 'old', '--path', m.home, '--repo', '/srv/r', '--secret', 'credential'])
+  const [, sealed] = fs.readFileSync(cred('old'), 'utf8').split('kedge-old\n')
+  const gone = startProgram(m, '/bin/sh', ['-c', 'exit 0'])
+  await gone.result
+  const holder = {
+    run: '20260101T000000Z-a',
+    verb: 'backup',
+    at: '2026-01-01T00:00:00.000Z',
+    pid: gone.child.pid,
+    host: hostname(),
+    boot: '',
+    namespace: '',
+  }
+  fs.mkdirSync(path.join(m.state, 'old/lock'), { recursive: true })
+  fs.writeFileSync(path.join(m.state, 'old/lock/write.1'), `${JSON.stringify({ ...holder, started: 1, uptime: 1, crashed: [] })}\n`)
+  await done(m, ['rename', 'old', 'new'])
+  assert.equal(fs.readFileSync(cred('new'), 'utf8'), `kedge-new\n${sealed}`)
+  assert.deepEqual(names(m), ['new'])
+  await done(m, ['config', 'new', '--secrets'])
+  assert.match(fs.readFileSync(path.join(m.state, 'new/runs.ndjson'), 'utf8'), /"run":"20260101T000000Z-a".*"state":"crashed"/)
+  // Cut off between the sealing and the last step: the folder is back under the old name.
+  fs.renameSync(path.join(m.config, 'targets/new'), path.join(m.config, 'targets/old'))
+  await done(m, ['rename', 'old', 'new'])
+  assert.equal(fs.readFileSync(cred('new'), 'utf8'), `kedge-new\n${sealed}`)
 })
 
 test('no target is renamed over another one, over its state, or while it runs', async (t) => {

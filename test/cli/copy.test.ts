@@ -5,8 +5,21 @@ import path from 'node:path'
 import test, { type TestContext } from 'node:test'
 import type { Copied, RunRow } from '../../lib/contract.ts'
 import { copyArgs, missingIn } from '../../lib/engine/restic/copy.ts'
-import { cheapen } from '../cheap.ts'
-import { done, fake, kedge, type Machine, machine, type NewTarget, newTarget, type Restic, restic, restics, start, startProgram } from '../harness.ts'
+import {
+  done,
+  fake,
+  kedge,
+  type Machine,
+  machine,
+  type NewTarget,
+  newTarget,
+  type Restic,
+  restic,
+  restics,
+  start,
+  startProgram,
+} from '../harness.ts'
+import { makeStore } from '../store.ts'
 
 type Made = { m: Machine; web1: NewTarget; off: NewTarget; source: string }
 
@@ -17,10 +30,8 @@ async function saved(t: TestContext, tool?: Restic): Promise<Made> {
   fs.mkdirSync(source)
   const web1 = newTarget(m, 'web1', { paths: [source], env: { COPY_TO: 'off', LOCK_WAIT: '0' } })
   const off = newTarget(m, 'off', { env: { SNAPSHOTS_OF: 'web1', LOCK_WAIT: '0' } })
-  await done(m, ['init', 'web1'])
-  cheapen(web1.repository, web1.password)
-  await done(m, ['init', '--like', 'web1', 'off'])
-  cheapen(off.repository, off.password)
+  await makeStore(m, web1)
+  await makeStore(m, off, web1)
   for (const name of ['first', 'second']) {
     fs.writeFileSync(path.join(source, name), randomBytes(50_000))
     await done(m, ['backup', 'web1'])
@@ -36,7 +47,13 @@ const dump = async (m: Machine, target: NewTarget, file: string) => (await resti
 
 const setKey = (target: NewTarget, line: string) => fs.appendFileSync(path.join(target.dir, 'target.env'), `${line}\n`)
 const lastRun = (m: Machine, target: string) =>
-  JSON.parse(fs.readFileSync(path.join(m.state, target, 'runs.ndjson'), 'utf8').trim().split('\n').at(-1) ?? '') as RunRow
+  JSON.parse(
+    fs
+      .readFileSync(path.join(m.state, target, 'runs.ndjson'), 'utf8')
+      .trim()
+      .split('\n')
+      .at(-1) ?? '',
+  ) as RunRow
 
 for (const tool of restics()) {
   test(`restic ${tool.version}: what is missing is copied, and nothing twice, not even after a tag; no password is in sight`, async (t) => {
@@ -70,7 +87,10 @@ test('second stores that fail are named, status 3, and do not keep the others fr
   await t.test('a wrong password; --to picks one', async () => {
     const bad = newTarget(m, 'bad', { env: { RESTIC_REPOSITORY: off.repository, STORE_ID: 'a'.repeat(64), SNAPSHOTS_OF: 'web1' } })
     setKey(web1, '')
-    fs.writeFileSync(path.join(web1.dir, 'target.env'), fs.readFileSync(path.join(web1.dir, 'target.env'), 'utf8').replace("'off'", "'bad off'"))
+    fs.writeFileSync(
+      path.join(web1.dir, 'target.env'),
+      fs.readFileSync(path.join(web1.dir, 'target.env'), 'utf8').replace("'off'", "'bad off'"),
+    )
     const result = await kedge(m, ['copy', 'web1', '--json'])
     assert.equal(result.status, 3, result.stderr)
     assert.match(result.stderr, /store 'bad': cannot open repository .*: wrong password/)
@@ -82,7 +102,10 @@ test('second stores that fail are named, status 3, and do not keep the others fr
     assert.equal(unnamed.status, 2, unnamed.stderr)
     fs.rmSync(bad.dir, { recursive: true })
     assert.equal((await kedge(m, ['copy', 'web1'])).status, 2)
-    fs.writeFileSync(path.join(web1.dir, 'target.env'), fs.readFileSync(path.join(web1.dir, 'target.env'), 'utf8').replace("'bad off'", "'off'"))
+    fs.writeFileSync(
+      path.join(web1.dir, 'target.env'),
+      fs.readFileSync(path.join(web1.dir, 'target.env'), 'utf8').replace("'bad off'", "'off'"),
+    )
   })
   await t.test('another store in the place of the pinned one, and one without a pin', async () => {
     const file = path.join(off.dir, 'target.env')
@@ -111,8 +134,7 @@ test('second stores that fail are named, status 3, and do not keep the others fr
   })
   await t.test('other chunker parameters, unless forced; and a store that does not show the copies says so', async () => {
     const own = newTarget(m, 'own')
-    await done(m, ['init', 'own'])
-    cheapen(own.repository, own.password)
+    await makeStore(m, own)
     const file = path.join(web1.dir, 'target.env')
     fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replace("'off'", "'own'"))
     const refused = await kedge(m, ['copy', 'web1'])

@@ -5,7 +5,6 @@ import path from 'node:path'
 import test, { type TestContext } from 'node:test'
 import type { Change, Compared, Row, Snapshot } from '../../lib/contract.ts'
 import { cover, diffArgs, pair, sizesArgs } from '../../lib/engine/restic/diff.ts'
-import { cheapen } from '../cheap.ts'
 import {
   done,
   fake,
@@ -20,6 +19,7 @@ import {
   restics,
   startProgram,
 } from '../harness.ts'
+import { makeStore } from '../store.ts'
 
 type Made = { m: Machine; target: NewTarget; source: string; ids: [string, string] }
 
@@ -28,8 +28,7 @@ async function saved(t: TestContext, tool?: Restic): Promise<Made> {
   const m = machine(t, tool)
   const source = path.join(m.dir, 'source')
   const target = newTarget(m, 'web1', { paths: [source] })
-  await done(m, ['init', 'web1'])
-  cheapen(target.repository, target.password)
+  await makeStore(m, target)
   const write = (name: string, bytes: number) => {
     fs.mkdirSync(path.dirname(path.join(source, name)), { recursive: true })
     fs.writeFileSync(path.join(source, name), randomBytes(bytes))

@@ -1,8 +1,11 @@
 // kedge doctor: it finds what is wrong, says what to do, changes nothing, and judges as backup does.
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import * as fs from 'node:fs'
+import { hostname } from 'node:os'
 import path from 'node:path'
 import test, { type TestContext } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
 import type { Finding, Row } from '../../lib/contract.ts'
 import { node } from '../../lib/doctor/house.ts'
 import { installedUnit, mayWrite, sandboxOf } from '../../lib/doctor/unit.ts'
@@ -21,7 +24,6 @@ import {
   restic,
   restics,
   scratch,
-  start,
   startProgram,
 } from '../harness.ts'
 import { treeFacts } from '../tree.ts'
@@ -69,127 +71,144 @@ for (const each of restics()) {
   })
 }
 
-test('each fault is found, has its class in the status, and a remedy', async (t) => {
+test('a target that was in order', { timeout: 60_000 }, async (t) => {
   const { m, target, tree } = await healthy(t)
-  const env = path.join(target.dir, 'target.env')
-  const plain = fs.readFileSync(env, 'utf8')
-  const secret = path.join(target.dir, 'secret.env')
-  const put = (text: string) => {
-    fs.rmSync(secret, { force: true })
-    fs.writeFileSync(secret, text, { mode: 0o400 })
-  }
-  const whole = fs.readFileSync(secret, 'utf8')
-  const cases: [string, number, RegExp, () => void, () => void][] = [
-    ['store', 12, /wrong password/, () => put(envText({ RESTIC_PASSWORD: 'another' })), () => put(whole)],
-    ['secrets', 2, /its mode is 0644/, () => fs.chmodSync(secret, 0o644), () => fs.chmodSync(secret, 0o400)],
-    [
-      'store',
-      10,
-      /cannot open repository/,
-      () => fs.renameSync(target.repository, `${target.repository}.off`),
-      () => fs.renameSync(`${target.repository}.off`, target.repository),
-    ],
-    [
-      'store',
-      15,
-      /another store lies in/,
-      () => fs.writeFileSync(env, plain.replace(/STORE_ID=\w/, 'STORE_ID=x')),
-      () => fs.writeFileSync(env, plain),
-    ],
-    [
-      'pin',
-      15,
-      /its store is not pinned/,
-      () => fs.writeFileSync(env, plain.replace(/STORE_ID=.*\n/, '')),
-      () => fs.writeFileSync(env, plain),
-    ],
-    ['configuration', 2, /KEEP_DALY: unknown key/, () => fs.appendFileSync(env, 'KEEP_DALY=1\n'), () => fs.writeFileSync(env, plain)],
-    ['configuration', 2, /everybody may write/, () => fs.chmodSync(target.dir, 0o777), () => fs.chmodSync(target.dir, 0o700)],
-    ['canary', 1, /the canary '.*' is gone/, () => fs.appendFileSync(env, `CANARY=${tree}/gone\n`), () => fs.writeFileSync(env, plain)],
-    ['sources', 1, /all paths are missing/, () => fs.renameSync(tree, `${tree}.off`), () => fs.renameSync(`${tree}.off`, tree)],
-  ]
-  for (const [check, status, text, spoil, mend] of cases) {
-    spoil()
-    const result = await doctor(m, 'web1')
-    mend()
-    assert.equal(result.status, status, `${text}: ${result.stdout}`)
-    const bad = findings(result.rows, check).filter(({ level }) => level === 'blocked')
-    assert.match(bad[0]?.text ?? '', text)
-  }
-  assert.equal((await doctor(m, 'web1')).status, 0, 'all of it was mended')
-})
 
-test('what doctor says of the sources is what backup says', async (t) => {
-  const { m, target, tree } = await healthy(t)
-  fs.appendFileSync(path.join(target.dir, 'target.env'), `CANARY=${tree}/gone\n`)
-  const [canary] = findings((await doctor(m, 'web1')).rows, 'canary')
-  const backup = await kedge(m, ['backup', 'web1'])
-  assert.equal(backup.status, 1)
-  assert.ok(backup.stderr.includes(canary?.text ?? '?'), `${backup.stderr}\n${canary?.text}`)
-})
+  await t.test('each fault is found, has its class in the status, and a remedy', async () => {
+    const env = path.join(target.dir, 'target.env')
+    const plain = fs.readFileSync(env, 'utf8')
+    const secret = path.join(target.dir, 'secret.env')
+    const put = (text: string) => {
+      fs.rmSync(secret, { force: true })
+      fs.writeFileSync(secret, text, { mode: 0o400 })
+    }
+    const whole = fs.readFileSync(secret, 'utf8')
+    const cases: [string, number, RegExp, () => void, () => void][] = [
+      ['store', 12, /wrong password/, () => put(envText({ RESTIC_PASSWORD: 'another' })), () => put(whole)],
+      ['secrets', 2, /its mode is 0644/, () => fs.chmodSync(secret, 0o644), () => fs.chmodSync(secret, 0o400)],
+      [
+        'store',
+        10,
+        /cannot open repository/,
+        () => fs.renameSync(target.repository, `${target.repository}.off`),
+        () => fs.renameSync(`${target.repository}.off`, target.repository),
+      ],
+      [
+        'store',
+        15,
+        /another store lies in/,
+        () => fs.writeFileSync(env, plain.replace(/STORE_ID=\w/, 'STORE_ID=x')),
+        () => fs.writeFileSync(env, plain),
+      ],
+      [
+        'pin',
+        15,
+        /its store is not pinned/,
+        () => fs.writeFileSync(env, plain.replace(/STORE_ID=.*\n/, '')),
+        () => fs.writeFileSync(env, plain),
+      ],
+      ['configuration', 2, /KEEP_DALY: unknown key/, () => fs.appendFileSync(env, 'KEEP_DALY=1\n'), () => fs.writeFileSync(env, plain)],
+      ['configuration', 2, /everybody may write/, () => fs.chmodSync(target.dir, 0o777), () => fs.chmodSync(target.dir, 0o700)],
+      ['canary', 1, /the canary '.*' is gone/, () => fs.appendFileSync(env, `CANARY=${tree}/gone\n`), () => fs.writeFileSync(env, plain)],
+      ['sources', 1, /all paths are missing/, () => fs.renameSync(tree, `${tree}.off`), () => fs.renameSync(`${tree}.off`, tree)],
+    ]
+    for (const [check, status, text, spoil, mend] of cases) {
+      spoil()
+      const result = await doctor(m, 'web1')
+      mend()
+      assert.equal(result.status, status, `${text}: ${result.stdout}`)
+      const bad = findings(result.rows, check).filter(({ level }) => level === 'blocked')
+      assert.match(bad[0]?.text ?? '', text)
+    }
+    assert.equal((await doctor(m, 'web1')).status, 0, 'all of it was mended')
+  })
+  await t.test('what --explain prints runs as plain sh and changes nothing', async () => {
+    const { stdout } = await done(m, ['doctor', 'web1', '--explain'])
+    const result = await startProgram(m, '/bin/sh', ['-e'], { input: stdout }).result
+    assert.equal(result.status, 0, result.stderr)
+    const { stdout: config } = await restic(m, target, ['cat', 'config', '--no-lock'])
+    assert.ok(result.stdout.includes(config.trim()))
+  })
+  await t.test('nobody is asked for a passphrase; with a descriptor the store is looked at', async () => {
+    const passphrase = path.join(m.dir, 'passphrase')
+    fs.writeFileSync(passphrase, 'open sesame\n')
+    const program = path.join(dist, 'kedge.cjs')
+    const giving = (...args: string[]) =>
+      startProgram(m, '/bin/sh', ['-c', `exec "$@" 3<${passphrase} 4<${m.dir}/word`, 'sh', process.execPath, program, ...args]).result
+    fs.writeFileSync(path.join(m.dir, 'word'), `${target.password}\n`)
+    const made = await giving(
+      'new',
+      'web2',
+      '--path',
+      m.home,
+      '--repo',
+      target.repository,
+      '--passphrase-fd',
+      '3',
+      '--existing',
+      '--password-fd',
+      '4',
+    )
+    assert.equal(made.status, 0, made.stderr)
+    fs.appendFileSync(
+      path.join(m.config, 'targets/web2/target.env'),
+      /STORE_ID=.*\n/.exec(fs.readFileSync(path.join(target.dir, 'target.env'), 'utf8'))?.[0] ?? '',
+    )
+    const silent = await doctor(m, 'web2')
+    assert.equal(silent.status, 0, silent.stdout)
+    assert.match(findings(silent.rows, 'secrets')[0]?.text ?? '', /not tried: a passphrase is needed/)
+    const told = await giving('doctor', 'web2', '--json', '--passphrase-fd', '3')
+    assert.equal(findings(told.rows, 'secrets')[0]?.level, 'ok')
+    assert.match(findings(told.rows, 'store')[0]?.text ?? '', /the pinned one/)
+  })
+  await t.test('after the operator noted where the key is kept doctor is content, until the secrets change', async () => {
+    const level = async () => findings((await doctor(m, 'web1')).rows, 'recovery')[0]?.level
+    assert.equal(await level(), 'warning')
+    await done(m, ['recovery', 'web1', '--noted', '-n'])
+    assert.equal(await level(), 'warning')
+    await done(m, ['recovery', 'web1', '--noted'])
+    assert.equal(await level(), 'ok')
+    const later = new Date(Date.now() + 5000)
+    fs.utimesSync(path.join(target.dir, 'secret.env'), later, later)
+    assert.equal(await level(), 'warning')
+  })
+  await t.test('locks of the dead are found, in kedge and in the repository', async () => {
+    const gone = startProgram(m, '/bin/sh', ['-c', 'exit 0'])
+    await gone.result
+    const pid = gone.child.pid
+    const holder = {
+      run: 'r',
+      verb: 'backup',
+      at: new Date().toISOString(),
+      pid,
+      host: hostname(),
+      boot: '',
+      namespace: '',
+      started: 1,
+      uptime: 1,
+    }
+    fs.writeFileSync(path.join(m.state, 'web1/lock/write.99'), `${JSON.stringify({ ...holder, crashed: [] })}\n`)
+    const env = { ...m.env, RESTIC_REPOSITORY: target.repository, RESTIC_PASSWORD: target.password, RESTIC_CACHE_DIR: m.cache }
+    const saving = spawn(m.restic.path, ['backup', '--stdin'], { env, stdio: ['pipe', 'ignore', 'ignore'] })
+    const ended = new Promise((resolve) => saving.on('close', resolve))
+    const locks = path.join(target.repository, 'locks')
+    while (fs.readdirSync(locks).length === 0) await setTimeout(20, undefined, { signal: t.signal })
+    saving.kill('SIGKILL')
+    await ended
+    const dead = findings((await doctor(m, 'web1')).rows, 'locks')
+    fs.rmSync(path.join(m.state, 'web1/lock/write.99'))
+    for (const name of fs.readdirSync(locks)) fs.rmSync(path.join(locks, name))
+    assert.deepEqual(dead.map(({ text }) => text.split(' is ')[0]).sort(), ['kedge', 'the store'])
+    for (const { text, remedy } of dead) assert.match(`${text} ${remedy}`, /which is dead.*kedge unlock web1/)
+  })
 
-test('nobody is asked for a passphrase; with a descriptor the store is looked at', async (t) => {
-  const { m, target } = await healthy(t)
-  const passphrase = path.join(m.dir, 'passphrase')
-  fs.writeFileSync(passphrase, 'open sesame\n')
-  const program = path.join(dist, 'kedge.cjs')
-  const giving = (...args: string[]) =>
-    startProgram(m, '/bin/sh', ['-c', `exec "$@" 3<${passphrase} 4<${m.dir}/word`, 'sh', process.execPath, program, ...args]).result
-  fs.writeFileSync(path.join(m.dir, 'word'), `${target.password}\n`)
-  const made = await giving(
-    'new',
-    'web2',
-    '--path',
-    m.home,
-    '--repo',
-    target.repository,
-    '--passphrase-fd',
-    '3',
-    '--existing',
-    '--password-fd',
-    '4',
-  )
-  assert.equal(made.status, 0, made.stderr)
-  fs.appendFileSync(
-    path.join(m.config, 'targets/web2/target.env'),
-    /STORE_ID=.*\n/.exec(fs.readFileSync(path.join(target.dir, 'target.env'), 'utf8'))?.[0] ?? '',
-  )
-  const silent = await doctor(m, 'web2')
-  assert.equal(silent.status, 0, silent.stdout)
-  assert.match(findings(silent.rows, 'secrets')[0]?.text ?? '', /not tried: a passphrase is needed/)
-  const told = await giving('doctor', 'web2', '--json', '--passphrase-fd', '3')
-  assert.equal(findings(told.rows, 'secrets')[0]?.level, 'ok')
-  assert.match(findings(told.rows, 'store')[0]?.text ?? '', /the pinned one/)
-})
-
-test('locks of the dead are found, in kedge and in the repository', { timeout: 60_000 }, async (t) => {
-  const { m, target } = await healthy(t)
-  fake(target.dir, 'streams/slow', 'echo begun; exec sleep 60')
-  const run = start(m, ['backup', 'web1'])
-  const locks = path.join(target.repository, 'locks')
-  while (fs.readdirSync(locks).length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
-  // The leash ends restic cleanly; a lock of restic's that nobody ends is made below.
-  run.child.kill('SIGKILL')
-  await run.result
-  while (fs.readdirSync(locks).length > 0) await new Promise((resolve) => setTimeout(resolve, 50))
-  const dead = findings((await doctor(m, 'web1')).rows, 'locks')
-  assert.equal(dead.length, 1)
-  assert.equal(dead[0]?.level, 'warning')
-  assert.match(dead[0]?.text ?? '', /kedge is locked.*which is dead/)
-  assert.match(dead[0]?.remedy ?? '', /kedge unlock web1/)
-})
-
-test('after the operator noted where the key is kept doctor is content, until the secrets change', async (t) => {
-  const { m, target } = await healthy(t)
-  const level = async () => findings((await doctor(m, 'web1')).rows, 'recovery')[0]?.level
-  assert.equal(await level(), 'warning')
-  await done(m, ['recovery', 'web1', '--noted', '-n'])
-  assert.equal(await level(), 'warning')
-  await done(m, ['recovery', 'web1', '--noted'])
-  assert.equal(await level(), 'ok')
-  const later = new Date(Date.now() + 5000)
-  fs.utimesSync(path.join(target.dir, 'secret.env'), later, later)
-  assert.equal(await level(), 'warning')
+  await t.test('what doctor says of the sources is what backup says', async () => {
+    fs.appendFileSync(path.join(target.dir, 'target.env'), `CANARY=${tree}/gone\n`)
+    const [canary] = findings((await doctor(m, 'web1')).rows, 'canary')
+    const backup = await kedge(m, ['backup', 'web1'])
+    assert.equal(backup.status, 1)
+    assert.ok(backup.stderr.includes(canary?.text ?? '?'), `${backup.stderr}\n${canary?.text}`)
+  })
 })
 
 test('a machine without restic, and a clock that went back, are blocked in the house', async (t) => {
@@ -208,15 +227,6 @@ test('a machine without restic, and a clock that went back, are blocked in the h
     findings((await doctor(m)).rows, 'configuration').find(({ level }) => level === 'warning')?.text ?? '',
     /cut off, and may hold a password/,
   )
-})
-
-test('what --explain prints runs as plain sh and changes nothing', async (t) => {
-  const { m, target } = await healthy(t)
-  const { stdout } = await done(m, ['doctor', 'web1', '--explain'])
-  const result = await startProgram(m, '/bin/sh', ['-e'], { input: stdout }).result
-  assert.equal(result.status, 0, result.stderr)
-  const { stdout: config } = await restic(m, target, ['cat', 'config', '--no-lock'])
-  assert.ok(result.stdout.includes(config.trim()))
 })
 
 test('the oldest node', () => {

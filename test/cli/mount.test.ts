@@ -1,26 +1,41 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import test, { type TestContext } from 'node:test'
 import { mountArgs, noMount } from '../../lib/engine/restic/mount.ts'
-import { cheapen } from '../cheap.ts'
-import { done, fake, kedge, type Machine, machine, type NewTarget, newTarget, type Restic, restic, restics, start, startProgram } from '../harness.ts'
+import {
+  done,
+  fake,
+  kedge,
+  type Machine,
+  machine,
+  type NewTarget,
+  newTarget,
+  type Restic,
+  restic,
+  restics,
+  start,
+  startProgram,
+} from '../harness.ts'
+import { makeStore } from '../store.ts'
 
 type Made = { m: Machine; target: NewTarget; file: string; at: string }
 
 async function saved(t: TestContext, tool?: Restic): Promise<Made> {
+  let at = ''
+  // Before the folder is removed, which comes next.
+  t.after(() => spawnSync('umount', ['-l', at]))
   const m = machine(t, tool)
   const file = path.join(m.dir, 'source', 'file')
   fs.mkdirSync(path.dirname(file))
   fs.writeFileSync(file, randomBytes(300_000))
   const target = newTarget(m, 'web1', { paths: [path.dirname(file)] })
-  await done(m, ['init', 'web1'])
-  cheapen(target.repository, target.password)
+  await makeStore(m, target)
   await done(m, ['backup', 'web1'])
-  const at = path.join(m.dir, 'mnt')
+  at = path.join(m.dir, 'mnt')
   fs.mkdirSync(at)
-  t.after(() => startProgram(m, 'sh', ['-c', `umount -l ${at} 2>/dev/null || :`]).result)
   return { m, target, file, at }
 }
 
@@ -75,7 +90,11 @@ test('what can go wrong with a mount', async (t) => {
     assert.match(stderr, /cannot unmount '.*mnt': something uses it/)
   })
   await t.test('a restic without mount is status 2, and names what to use in its place', async () => {
-    fake(m.bin, 'restic', `case " $* " in *" mount "*) echo 'unknown command "mount" for "restic"' >&2; exit 1;; *) exec ${m.restic.path} "$@";; esac`)
+    fake(
+      m.bin,
+      'restic',
+      `case " $* " in *" mount "*) echo 'unknown command "mount" for "restic"' >&2; exit 1;; *) exec ${m.restic.path} "$@";; esac`,
+    )
     const result = await kedge(m, ['mount', 'web1', at])
     fs.rmSync(path.join(m.bin, 'restic'))
     assert.equal(result.status, 2, result.stderr)
@@ -104,6 +123,16 @@ test('where restic has no FUSE it is status 2 with files, cat and restore named;
 
 test('of several names in SNAPSHOTS_OF each is mounted', () => {
   const env = { SNAPSHOTS_OF: 'web1 web2' }
-  const target = { name: 'off', engine: 'restic' as const, dir: '/', env, origin: {}, paths: [], excludes: [], streams: [], secret: 'none' as const }
+  const target = {
+    name: 'off',
+    engine: 'restic' as const,
+    dir: '/',
+    env,
+    origin: {},
+    paths: [],
+    excludes: [],
+    streams: [],
+    secret: 'none' as const,
+  }
   assert.deepEqual(mountArgs(target, '/mnt'), ['mount', '--tag', 'kedge:web1', '--tag', 'kedge:web2', '--', '/mnt'])
 })

@@ -249,7 +249,8 @@ test('what a restore refuses, and what it tells', async (t) => {
       fs.copyFileSync(newest().path, copy)
       fs.chmodSync(copy, 0o755)
       await startProgram(m, 'chown', ['-R', '65534', path.dirname(to), m.bin, m.home, m.config, m.state, m.cache]).result
-      await startProgram(m, 'chmod', ['-R', 'a+rX', m.dir]).result
+      await startProgram(m, 'chmod', ['-R', 'a+rX', path.join(m.dir, 'repositories')]).result
+      fs.chmodSync(m.dir, 0o755)
       const args = ['--reuid=65534', '--clear-groups', process.execPath, path.join(dist, 'kedge.cjs'), 'restore', 'web1', '--to', to]
       const result = await startProgram(m, 'setpriv', args, { env: { PATH: `${m.bin}:/usr/bin:/bin:${path.dirname(process.execPath)}` } })
         .result

@@ -39,7 +39,7 @@ const stats: VerbOf<'stats'> = async function* (target, _, context) {
     time: new Date().toISOString(),
     snapshots: snapshots.length,
     restore: restore.total_size,
-    files: restore.total_file_count ?? 0,
+    files: filesOf(snapshots, latest) ?? restore.total_file_count ?? 0,
     raw: raw.total_size,
     dedup: ratio(all, raw.total_uncompressed_size ?? raw.total_size),
     compression: raw.total_uncompressed_size === undefined ? null : ratio(raw.total_uncompressed_size, raw.total_size),
@@ -59,6 +59,12 @@ export function latestOf(snapshots: readonly Snapshot[]): string[] {
   const found = new Map<string, string>()
   for (const snapshot of snapshots) if (!found.has(groupOf(snapshot))) found.set(groupOf(snapshot), snapshot.id)
   return [...found.values()]
+}
+
+/** Since 0.17 each snapshot tells how many files it has; restic's own count has the folders in it. */
+function filesOf(snapshots: readonly Snapshot[], ids: readonly string[]): number | undefined {
+  const counts = snapshots.filter(({ id }) => ids.includes(id)).map(({ files }) => files)
+  return counts.every((count) => count !== undefined) ? counts.reduce((sum, count) => sum + count, 0) : undefined
 }
 
 async function ask(target: Target, args: readonly string[], context: RunContext): Promise<Stats> {

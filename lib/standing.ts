@@ -1,0 +1,111 @@
+// How a target stands, verb by verb: was there a good run in time, did the last one fail, when is the next due.
+import type { StatusRow, Target } from './contract.ts'
+import { duration, parseDuration } from './format.ts'
+import type { Last } from './ledger.ts'
+import { liveRuns } from './live.ts'
+import { type Live, overviewOf } from './overview.ts'
+import { stateDir } from './paths.ts'
+import { zoneOf } from './target.ts'
+
+const verbs = ['backup', 'prune', 'check', 'drill', 'copy'] as const
+const defaultAge = 26 * 3600
+
+export type Known = { last: Last; live: readonly Live[] }
+/** How long the last good backup may be ago, in place of MAX_AGE and the schedule. */
+export type Options = { maxAge?: number | undefined; now: Date }
+
+/** The rows of a target, one for each verb that it is to do, or that failed. */
+export async function standingOf(target: Target, options: Options): Promise<StatusRow[]> {
+  const { last } = overviewOf(stateDir(target.name))
+  return await standing(target, { last, live: await liveRuns(target.name) }, options)
+}
+
+export async function standing(target: Target, known: Known, options: Options): Promise<StatusRow[]> {
+  const rows: StatusRow[] = []
+  for (const verb of verbs) {
+    const scheduled = Boolean(target.env[`SCHEDULE_${verb.toUpperCase()}`])
+    // A target without sources holds what others copy into it.
+    const wanted = scheduled || (verb === 'backup' && (target.paths.length + target.streams.length > 0 || Boolean(target.env.MAX_AGE)))
+    const row = await rowOf(verb, target, known, options, wanted)
+    if (wanted || row.state === 'failed' || row.state === 'crashed' || row.state === 'running') rows.push(row)
+  }
+  return rows
+}
+
+async function rowOf(verb: string, target: Target, { last, live }: Known, { maxAge, now }: Options, wanted: boolean): Promise<StatusRow> {
+  const { good, bad } = last[verb] ?? {}
+  const mine = live.filter((each) => each.verb === verb)
+  const age = good ? Math.max(0, Math.round((now.getTime() - Date.parse(good.start)) / 1000)) : null
+  const row = { kind: 'status', target: target.name, verb, good: good?.start ?? null, failed: bad?.start ?? null, due: null, age } as const
+  const timing = wanted ? await timingOf(verb, target, { last, maxAge, now }) : {}
+  const judged = (state: StatusRow['state'], message?: string): StatusRow => ({
+    ...row,
+    due: timing.due ?? null,
+    state,
+    ...(message && { message }),
+  })
+  if (timing.late && good) return judged('stale', timing.late)
+  const running = mine.find(({ alive }) => alive !== 'no')
+  const dead = mine.find(({ alive, run }) => alive === 'no' && run !== last[verb]?.last.run)
+  if (dead && !running) return judged('crashed', `the run ${dead.run} ended without a word`)
+  if (bad && (!good || bad.run > good.run)) return judged(bad.state === 'crashed' ? 'crashed' : 'failed', bad.message ?? bad.warnings?.[0])
+  if (running) return judged('running', `since ${running.start}`)
+  if (!good && wanted) return timing.late || verb === 'backup' ? judged('never') : judged('ok', 'not due yet')
+  return judged('ok')
+}
+
+/** When it is due next, and, where it is late, why. */
+async function timingOf(
+  verb: string,
+  target: Target,
+  { last, maxAge, now }: { last: Last; maxAge: number | undefined; now: Date },
+): Promise<{ due?: string; late?: string }> {
+  const expression = target.env[`SCHEDULE_${verb.toUpperCase()}`]
+  const good = last[verb]?.good
+  const age = good && (now.getTime() - Date.parse(good.start)) / 1000
+  const given = verb === 'backup' ? (maxAge ?? parseDuration(target.env.MAX_AGE ?? '')) : undefined
+  const limit = given ?? (verb === 'backup' && !expression ? defaultAge : undefined)
+  const tooOld = limit !== undefined && age !== undefined && age > limit ? `older than ${duration(limit)}` : undefined
+  if (!expression) return { ...(tooOld && { late: tooOld }) }
+  const { due, interval } = await import('./schedule.ts')
+  const where = { zone: zoneOf(target), seed: target.name, now }
+  // The time that a run takes, and timers that wander: a daily one may be two hours late.
+  const graceSeconds = Math.max(1800, (await interval(expression, where)) / 12) + (good?.seconds ?? 0)
+  const since = good ? new Date(good.start) : knownSince(last)
+  const { next, overdue, since: missed } = await due(expression, { ...where, lastGood: since, graceSeconds })
+  const late = limit !== undefined ? tooOld : overdue ? `it was due ${missed?.toISOString() ?? ''}` : undefined
+  return { due: next.toISOString(), ...(late && { late }) }
+}
+
+// A target that was made today has missed no weekly check. What ran first is the best that is known of its age.
+function knownSince(last: Last): Date | undefined {
+  const starts = Object.values(last).flatMap(({ last, good, bad }) =>
+    [last, good, bad].flatMap((run) => (run ? [Date.parse(run.start)] : [])),
+  )
+  return starts.length > 0 ? new Date(Math.min(...starts)) : undefined
+}
+
+const order: readonly StatusRow['state'][] = ['crashed', 'failed', 'stale', 'never', 'running', 'ok']
+export const isBad = ({ state }: StatusRow): boolean => state !== 'ok' && state !== 'running'
+
+/** The one row that stands for the target. */
+export function worstOf(rows: readonly StatusRow[]): StatusRow | undefined {
+  return rows.toSorted((a, b) => order.indexOf(a.state) - order.indexOf(b.state))[0]
+}
+
+/** A monitoring plugin's answer. `rows`: the worst of each target; `unknown`: messages of targets that do not load. */
+export function nagios(rows: readonly StatusRow[], unknown: readonly string[]): { status: 0 | 1 | 2 | 3; text: string } {
+  // What is saved and whether it is whole is critical; what tidies up or copies is not, yet.
+  const critical = rows.filter((row) => isBad(row) && ['backup', 'check', 'drill'].includes(row.verb))
+  const warning = rows.filter((row) => isBad(row) && !critical.includes(row))
+  const status = critical.length > 0 ? 2 : unknown.length > 0 ? 3 : warning.length > 0 ? 1 : 0
+  const word = ['OK', 'WARNING', 'CRITICAL', 'UNKNOWN'][status]
+  const said = [...critical, ...warning].map(
+    ({ target, verb, state, message }) => `${target}: ${verb} ${state}${message ? ` (${message})` : ''}`,
+  )
+  const summary = [...said, ...unknown].join('; ') || `${rows.length} target${rows.length === 1 ? '' : 's'} as they should be`
+  const perfdata = rows.filter(({ age }) => age !== null).map(({ target, age }) => `'${target}_age'=${age}s;;;0`)
+  // One line; a bar begins the perfdata.
+  const line = `KEDGE ${word} - ${summary}`.replace(/\s+/g, ' ').replaceAll('|', '/')
+  return { status, text: perfdata.length > 0 ? `${line} | ${perfdata.join(' ')}` : line }
+}
