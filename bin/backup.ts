@@ -23,6 +23,8 @@ export default command(
     if (options['files-from'] !== undefined && operands.length !== 1) throw new Failure('misuse', '--files-from needs exactly one target')
     if (options.null && options['files-from'] === undefined) throw new Failure('misuse', 'option -0 needs --files-from')
     const names = options['files-from'] === undefined ? undefined : await readNames(options['files-from'], options.null)
-    return yield* several(operands, context, (target) => run('backup', target, { tags: options.tag, ...(names && { names }) }, context))
+    const { isSecondStore } = await import('../lib/target.ts')
+    const wanted = { tags: options.tag, ...(names && { names }) }
+    return yield* several(operands, context, (target) => run('backup', target, wanted, context), isSecondStore)
   },
 )

@@ -1,5 +1,6 @@
 // The life of a run: lock, crash recovery, guards, state file, log, record. What a verb does is the engine's.
 import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import type { Context, Row, Rows, RunContext, Summary, Target, Verb, Verbs } from './contract.ts'
 import { verbOf } from './engine.ts'
 import { Failure, statusOf } from './failure.ts'
@@ -147,6 +148,10 @@ async function* recorded(
   const run = runId(start, randomBytes(3).toString('hex'))
   makeStateOf(target)
   const lock = kind.lock ? await takeLock(verb, target, context, kind.lock, run) : undefined
+  if (lock && !existsSync(target.dir)) {
+    await lock.release()
+    throw new Failure('config', `target '${target.name}' is gone: it was renamed or removed meanwhile`)
+  }
   const endLog = logTo(logFile(state, run))
   const warnings: string[] = []
   const results: Row[] = []

@@ -73,6 +73,7 @@ function addRuns({ overview: { last }, live }: Facts, add: Add): void {
     add('kedge_last_duration_seconds', known.last.seconds, label)
     add('kedge_last_status', known.last.status, label)
     for (const state in known.counts) add('kedge_runs_total', known.counts[state], `${label},state="${escaped(state)}"`)
+    // 0 where it does not run now, so that the line does not end.
     add('kedge_running', runs(live, verb) ? 1 : 0, label)
   }
   const saved = (last.backup?.good?.results ?? []).filter((row) => row.kind === 'summary')
@@ -99,14 +100,11 @@ function addSizes({ overview: { sizes } }: Facts, add: Add): void {
 }
 
 function addLive({ overview: { last }, live }: Facts, add: Add, now: Date): void {
-  let crashed = 0
-  for (const { lock, start, alive, verb } of live) {
-    if (alive === 'no') crashed++
-    // A verb that ran before has a 0 where it does not run now, so that its line does not end: see addRuns.
-    else if (!last[verb]) add('kedge_running', 1, `,verb="${escaped(verb)}"`)
-    if (lock && alive !== 'no') add('kedge_lock_age_seconds', Math.max(0, now.getTime() / 1000 - seconds(start)), `,lock="${escaped(lock)}"`)
-  }
-  add('kedge_crashed', crashed)
+  const living = live.filter(({ alive }) => alive !== 'no')
+  add('kedge_crashed', live.length - living.length)
+  for (const verb of new Set(living.map(({ verb }) => verb))) if (!last[verb]) add('kedge_running', 1, `,verb="${escaped(verb)}"`)
+  for (const { lock, start } of living)
+    if (lock) add('kedge_lock_age_seconds', Math.max(0, now.getTime() / 1000 - seconds(start)), `,lock="${escaped(lock)}"`)
 }
 
 const runs = (live: readonly Live[], verb: string): boolean => live.some((each) => each.verb === verb && each.alive !== 'no')

@@ -18,7 +18,8 @@ const settleMs = 100
 const buffered = 65_536
 
 export function createPrinter(columns: Columns, options: { json: boolean; quiet: boolean }): Printer {
-  const table = !options.json && !options.quiet && isTerminal(1)
+  const terminal = isTerminal(1)
+  const table = terminal && !options.json && !options.quiet
   let pending = ''
   let closed = false
   let timer: NodeJS.Timeout | undefined
@@ -35,6 +36,9 @@ export function createPrinter(columns: Columns, options: { json: boolean; quiet:
     else timer ??= setTimeout(flush, 50)
   }
   const tables = createTables(columns, text)
+  // JSON itself leaves no control characters but these, and \xNN is none of its escapes.
+  const tame = (out: string) =>
+    options.json ? out.replace(/[\x7f-\x9f]/g, (c) => `\\u00${c.charCodeAt(0).toString(16)}`) : out.split('\n').map(harmless).join('\n')
   const line = (row: Row): string | undefined => {
     if (options.json) return JSON.stringify(row)
     if (row.kind === 'text') return row.text
@@ -52,7 +56,7 @@ export function createPrinter(columns: Columns, options: { json: boolean; quiet:
       if (closed) return undefined
       if (table && columns[row.kind]) return tables.row(row)
       const out = line(row)
-      if (out !== undefined) text(`${table ? out.split('\n').map(harmless).join('\n') : out}\n`)
+      if (out !== undefined) text(`${terminal ? tame(out) : out}\n`)
       return undefined
     },
     text,

@@ -3,19 +3,21 @@ import type { Context, Rows, Target } from './contract.ts'
 import { Cancelled, Failure, worst } from './failure.ts'
 import { loadTarget, targetNames } from './target.ts'
 
-/** `names` empty: all targets. Returns the worst status. */
+/** `names` empty: all targets, but those that `leave` names. Returns the worst status. */
 export async function* several(
   names: readonly string[],
   context: Context,
   one: (target: Target) => AsyncGenerator<Rows, number>,
+  leave: (target: Target) => boolean = () => false,
 ): AsyncGenerator<Rows, number> {
   const wanted = names.length > 0 ? names : await targetNames()
   if (wanted.length === 0) throw new Failure('misuse', 'there is no target', { hint: 'kedge new NAME makes one' })
-  if (wanted.length === 1) return yield* one(await loadTarget(wanted[0] ?? ''))
+  if (names.length === 1) return yield* one(await loadTarget(wanted[0] ?? ''))
   const statuses: number[] = []
   for (const name of wanted) {
     try {
-      statuses.push(yield* one(await loadTarget(name)))
+      const target = await loadTarget(name)
+      if (names.length > 0 || !leave(target)) statuses.push(yield* one(target))
     } catch (error) {
       if (error instanceof Cancelled || context.signal.aborted) throw error
       statuses.push(context.report(error, name))

@@ -171,5 +171,11 @@ export const targetTags = (target: Target): string[] => {
   return (names.length > 0 ? names : [target.name]).map((name) => `kedge:${name}`)
 }
 
+/** A target without sources of its own that holds the snapshots of others. */
+export const isSecondStore = ({ name, env, paths, streams }: Target): boolean => {
+  const names = words(env.SNAPSHOTS_OF)
+  return paths.length + streams.length === 0 && names.length > 0 && !names.includes(name)
+}
+
 /** The time zone of a target's schedules and keep rules; 'local' where it names none. */
 export const zoneOf = (target: Target): string => target.env.TZ || 'local'

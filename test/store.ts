@@ -10,7 +10,7 @@ process.on('exit', () => fs.rmSync(templates, { recursive: true, force: true }))
 
 /** Gives the target a repository and pins it; with the chunker parameters of another target's where one is given. */
 export async function makeStore(m: Machine, target: NewTarget, like?: NewTarget): Promise<void> {
-  const template = path.join(templates, `${target.name}-${like?.name ?? ''}`)
+  const template = path.join(templates, `${m.restic.version}-${target.name}-${like?.name ?? ''}`)
   if (!fs.existsSync(template)) {
     const from = like && { RESTIC_FROM_REPOSITORY: like.repository, RESTIC_FROM_PASSWORD: like.password }
     await restic(m, target, ['init', '-q', ...(like ? ['--copy-chunker-params'] : [])], { ...(from && { env: from }) })

@@ -4,12 +4,11 @@ import type { Context, Target } from '../contract.ts'
 import { localRepository } from '../engine/restic/tool.ts'
 import { Failure } from '../failure.ts'
 import { judge } from '../guard.ts'
-import { words } from '../keys.ts'
 import { liesIn } from '../newtarget.ts'
 import { cacheDir, stateDir } from '../paths.ts'
 import { gather } from '../preflight.ts'
 import { notedRecovery } from '../sheet.ts'
-import { loadTarget } from '../target.ts'
+import { isSecondStore, loadTarget } from '../target.ts'
 import { blocked, type Found, ok, warning } from './finding.ts'
 import { closed, sameDevice, space, writable } from './place.ts'
 import { failed, ownLocks, secretsOf, store } from './store.ts'
@@ -39,14 +38,9 @@ export async function* targetFindings(name: string, context: Context): AsyncGene
 }
 
 /** Whether a store only takes copies: it saves nothing by itself. */
-const isSecond = ({ name, env, paths, streams }: Target): boolean => {
-  const names = words(env.SNAPSHOTS_OF)
-  return paths.length + streams.length === 0 && names.length > 0 && !names.includes(name)
-}
-
 /** The guards of backup, on the same facts. */
 async function* preflight(target: Target): AsyncGenerator<Found> {
-  for (const { guard, level, message, hint, class: kind } of judge(await gather(isSecond(target) ? 'copy' : 'backup', target))) {
+  for (const { guard, level, message, hint, class: kind } of judge(await gather(isSecondStore(target) ? 'copy' : 'backup', target))) {
     if (level === 'ok') yield ok(guard, message)
     else if (level === 'warning') yield warning(guard, message, hint ?? 'a backup does the rest and ends with status 3')
     else yield blocked(guard, message, hint, kind)

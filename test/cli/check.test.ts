@@ -17,8 +17,9 @@ import {
   restics,
   startProgram,
 } from '../harness.ts'
+import { makeStore } from '../store.ts'
 
-// One repository, made by the oldest restic, copied for each test: an init and a backup cost two seconds of key derivation.
+// One repository, made by the oldest restic, copied for each test.
 const original = fs.mkdtempSync(path.join(tmpdir(), 'kedge-check-'))
 after(() => fs.rmSync(original, { recursive: true, force: true }))
 let made: Promise<string> | undefined
@@ -29,10 +30,10 @@ async function make(t: TestContext): Promise<string> {
   fs.mkdirSync(source)
   fs.writeFileSync(path.join(source, 'a'), randomBytes(600_000))
   const target = newTarget(m, 'web1', { paths: [source] })
-  const store = (await done(m, ['init', 'web1', '--json'])).rows.find((row) => row.kind === 'store')?.id ?? ''
+  await makeStore(m, target)
   await done(m, ['backup', 'web1'])
   fs.cpSync(target.repository, original, { recursive: true })
-  return store
+  return /STORE_ID=(\w+)/.exec(fs.readFileSync(path.join(target.dir, 'target.env'), 'utf8'))?.[1] ?? ''
 }
 
 type Made = { m: Machine; target: NewTarget; pack: string }

@@ -7,6 +7,7 @@ import test from 'node:test'
 import type { RunRow, Sizes } from '../../lib/contract.ts'
 import { append } from '../../lib/ledger.ts'
 import { done, fake, kedge, machine, newTarget, promtool, restics, startProgram } from '../harness.ts'
+import { makeStore } from '../store.ts'
 
 const day = 86_400_000
 
@@ -20,7 +21,7 @@ for (const [index, tool] of restics().entries()) {
     for (const name of ['a', 'b']) fs.writeFileSync(path.join(source, name), noise)
     fs.writeFileSync(path.join(source, 'zeros'), 'z'.repeat(400_000))
     const target = newTarget(m, 'web1', { paths: [source], scripts: { 'streams/app.sql': 'printf "insert %s;\\n" 1 2 3' } })
-    await done(m, ['init', 'web1'])
+    await makeStore(m, target)
     await done(m, ['backup', 'web1'])
     // Another target's snapshot in the same repository is not counted.
     const env = { RESTIC_REPOSITORY: target.repository, RESTIC_PASSWORD: target.password, RESTIC_CACHE_DIR: m.cache }
@@ -124,8 +125,7 @@ test('metrics come from files alone: no tool is started, no secret opened, and a
 
 test('a target without snapshots has sizes of nothing', async (t) => {
   const m = machine(t)
-  newTarget(m, 'web1', { paths: [m.home] })
-  await done(m, ['init', 'web1'])
+  await makeStore(m, newTarget(m, 'web1', { paths: [m.home] }))
   const [row] = (await done(m, ['stats', 'web1', '--json'])).rows as Sizes[]
   const { snapshots, restore, files, raw, dedup, compression, perDay, fullIn } = row as Sizes
   assert.deepEqual([snapshots, restore, files, raw, dedup, compression, perDay, fullIn], [0, 0, 0, 0, null, null, null, null])

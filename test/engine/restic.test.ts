@@ -1,7 +1,7 @@
 // The contract of engines, on restic in each version.
 import { spawn } from 'node:child_process'
-import { cheapen } from '../cheap.ts'
 import { machine, newTarget, restic, restics } from '../harness.ts'
+import { makeStore } from '../store.ts'
 import { contract } from './contract.ts'
 
 for (const version of restics()) {
@@ -10,7 +10,7 @@ for (const version of restics()) {
     machine: (t) => machine(t, version),
     target: newTarget,
     locks: async (house, target) => (await restic(house, target, ['list', 'locks', '--no-lock'])).lines.length,
-    cheapen: async (_, target) => cheapen(target.repository, target.password),
+    store: makeStore,
     // A backup that waits for stdin holds a shared lock, which keeps the exclusive one of a check out.
     async hold(house, target) {
       const env = { RESTIC_REPOSITORY: target.repository, RESTIC_PASSWORD: target.password, RESTIC_CACHE_DIR: house.cache }

@@ -5,7 +5,7 @@ import { type Class, Failure } from '../../failure.ts'
 // In this order: 0.14 wraps every failure to open the config file in the same sentence, so causes come before it.
 const messages: readonly (readonly [RegExp, Class])[] = [
   [/wrong password or no key found/i, 'auth'],
-  [/repository is already locked|unable to create lock in backend: .*lock/i, 'locked'],
+  [/repository is already locked/i, 'locked'],
   [/no space left on device|disk quota exceeded|ENOSPC/i, 'space'],
   [
     /Permission denied \(publickey|\b401\b|\b403\b|access ?denied|InvalidAccessKeyId|SignatureDoesNotMatch|NoCredentialProviders|AuthorizationFailure|no credentials found/i,

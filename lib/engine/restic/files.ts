@@ -25,8 +25,15 @@ export function toEntry(line: string): Entry | undefined {
     mode: permissions(node.mode ?? 0),
     uid: node.uid,
     gid: node.gid,
-    mtime: node.mtime.endsWith('Z') ? node.mtime : new Date(node.mtime).toISOString(),
+    mtime: inUtc(node.mtime),
   }
+}
+
+/** Go's time in UTC; JavaScript's dates would cut what is finer than milliseconds. */
+function inUtc(time: string): string {
+  if (time.endsWith('Z')) return time
+  const [, fraction = ''] = /(\.\d+)[+-]/.exec(time) ?? []
+  return `${new Date(time).toISOString().slice(0, 19)}${fraction}Z`
 }
 
 const known = new Map<number, string>()
