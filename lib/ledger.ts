@@ -6,7 +6,10 @@ import { join } from 'node:path'
 import type { RunRow } from './contract.ts'
 
 export type Last = {
-  /** Of each verb: the last run, the last good one, the last bad one, and how many ended in each state. */
+  /**
+   * Of each verb: the last run, the last good one, the last bad one, and how many ended in each state. Only the good one has its
+   * results: metrics read this file for a thousand targets at once.
+   */
   [verb: string]: { last: RunRow; good?: RunRow; bad?: RunRow; counts: Record<string, number> }
 }
 
@@ -62,9 +65,10 @@ export async function append(state: string, run: RunRow): Promise<void> {
   const last = await readLast(state)
   const before = last[run.verb]
   const counts = { ...before?.counts, [run.state]: (before?.counts[run.state] ?? 0) + 1 }
-  const good = isGood(run) ? run : before?.good
-  const bad = !isGood(run) && run.state !== 'skipped' ? run : before?.bad
-  last[run.verb] = { last: run, ...(good && { good }), ...(bad && { bad }), counts }
+  const { warnings: _, results, ...bare } = run
+  const good = isGood(run) ? { ...bare, ...(results && { results }) } : before?.good
+  const bad = !isGood(run) && run.state !== 'skipped' ? bare : before?.bad
+  last[run.verb] = { last: bare, ...(good && { good }), ...(bad && { bad }), counts }
   await replaceFile(lastFile(state), JSON.stringify(last))
 }
 

@@ -69,7 +69,7 @@ export async function* perform(
   names?: readonly string[],
 ): AsyncGenerator<Rows, number> {
   const unknown = [...context.forced].find((guard) => !Object.hasOwn(guards, guard))
-  if (unknown) throw new Failure('misuse', `no guard '${unknown}'`, { hint: `the guards: ${Object.keys(guards).join(', ')}` })
+  if (unknown !== undefined) throw new Failure('misuse', `no guard '${unknown}'`, { hint: `the guards: ${Object.keys(guards).join(', ')}` })
   const kind = kinds[verb] ?? {}
   if (context.mode === 'explain') {
     yield* preamble(target)

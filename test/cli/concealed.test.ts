@@ -21,7 +21,6 @@ test("the repository's password shows up nowhere, whatever is run and however it
   // Each child's arguments and environment; what ps shows of all processes meanwhile.
   const seen = path.join(m.dir, 'seen')
   fake(m.bin, 'restic', `{ printf 'argv %s\\n' "$@"; env; ps -A -o args=; } >>'${seen}'\nexec '${m.restic.path}' "$@"`)
-  fs.writeFileSync(path.join(m.dir, 'wrong'), '')
   newTarget(m, 'wrong', {
     paths: [source],
     secrets: { RESTIC_PASSWORD: `${password}!` },
@@ -107,9 +106,9 @@ test("a stray RESTIC_REPOSITORY in the caller's environment changes nothing", as
   const source = path.join(m.dir, 'source')
   fs.mkdirSync(source)
   fs.writeFileSync(path.join(source, 'file'), 'bytes\n')
-  const web1 = newTarget(m, 'web1', { paths: [source] })
+  const db1 = newTarget(m, 'db1', { paths: [source] })
   const stray = newTarget(m, 'stray', { paths: [source] })
-  await makeStore(m, web1)
+  await makeStore(m, db1)
   await makeStore(m, stray)
   const env = {
     RESTIC_REPOSITORY: stray.repository,
@@ -121,12 +120,12 @@ test("a stray RESTIC_REPOSITORY in the caller's environment changes nothing", as
     RESTIC_CACHE_DIR: '/nowhere',
     AWS_ACCESS_KEY_ID: 'stray',
   }
-  await done(m, ['backup', 'web1'], { env })
-  assert.equal((await done(m, ['list', 'web1', '-q'], { env })).lines.length, 1)
+  await done(m, ['backup', 'db1'], { env })
+  assert.equal((await done(m, ['list', 'db1', '-q'], { env })).lines.length, 1)
   assert.equal((await done(m, ['list', 'stray', '-q', '--all'])).lines.length, 0)
   assert.ok(!fs.existsSync(path.join(m.dir, 'gone-wrong')))
-  fs.writeFileSync(path.join(web1.dir, 'target.env'), 'SECRET=file\n')
-  const none = await kedge(m, ['list', 'web1'], { env })
+  fs.writeFileSync(path.join(db1.dir, 'target.env'), 'SECRET=file\n')
+  const none = await kedge(m, ['list', 'db1'], { env })
   assert.equal(none.status, 2, none.stderr)
   assert.match(none.stderr, /has no RESTIC_REPOSITORY/)
 })
