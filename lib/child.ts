@@ -171,11 +171,11 @@ async function tail(stream: Readable | null, each: ((line: string) => void) | un
 }
 
 /** Batches of whole lines, one a chunk: flat memory whatever the length of the stream. */
-export async function* batches(stream: Readable): AsyncGenerator<string[]> {
+export async function* batches(stream: AsyncIterable<Buffer>): AsyncGenerator<string[]> {
   const decoder = new StringDecoder('utf8')
   let rest = ''
   for await (const chunk of stream) {
-    const lines = (rest + decoder.write(chunk as Buffer)).split('\n')
+    const lines = (rest + decoder.write(chunk)).split('\n')
     rest = lines.pop() ?? ''
     if (lines.length > 0) yield lines
   }

@@ -81,6 +81,7 @@ export function pretty(field: string, value: unknown): string {
   if (typeof value === 'number') {
     if (sizes.has(field)) return bytes(value)
     if (spans.has(field)) return duration(value)
+    if (field === 'verified') return `${Math.floor(value * 100)} %`
     if (field === 'dedup' || field === 'compression') return `${value.toFixed(2)}x`
   }
   if (typeof value === 'string' && times.has(field)) return localTime(value)
@@ -105,8 +106,6 @@ export const harmless = (text: string): string =>
     : text
 
 /** Pads cells to widths, numbers to the right; the last column is left as it is. */
-export function align(cells: readonly string[], widths: readonly number[], right: readonly boolean[]): string {
-  return cells
-    .map((cell, i) => (right[i] ? cell.padStart(widths[i] ?? 0) : i === cells.length - 1 ? cell : cell.padEnd(widths[i] ?? 0)))
-    .join('  ')
+export function align(cells: readonly string[], widths: readonly number[], right: readonly boolean[]): string[] {
+  return cells.map((cell, i) => (right[i] ? cell.padStart(widths[i] ?? 0) : i === cells.length - 1 ? cell : cell.padEnd(widths[i] ?? 0)))
 }

@@ -15,7 +15,7 @@ export type Printer = {
 
 const settleRows = 200
 const settleMs = 100
-const buffered = 65_536
+const buffered = 16_384 // more would live through collections of garbage, for which V8 makes its heap larger
 
 export function createPrinter(columns: Columns, options: { json: boolean; quiet: boolean }): Printer {
   const terminal = isTerminal(1)
@@ -91,13 +91,17 @@ function createTables(columns: Columns, text: (text: string) => void) {
   let waiting: { cells: string[]; right: boolean[] }[] = []
   let widths: number[] | undefined
   let since = 0
+  const print = async (cells: string[], right: boolean[], header = false) => {
+    const paint = await painter()
+    const padded = align(cells, widths ?? [], right)
+    text(`${(header ? padded.map(paint.head) : padded.map((cell, i) => paint.cell(names[i] ?? '', cells[i] ?? '', cell))).join('  ')}\n`)
+  }
   const settle = async () => {
     if (widths || waiting.length === 0) return
     const header = names.map((name) => name.replace(/[A-Z]/g, (c) => ` ${c}`).toUpperCase())
     widths = names.map((_, i) => Math.max(header[i]?.length ?? 0, ...waiting.map(({ cells }) => cells[i]?.length ?? 0)))
-    const paint = await painter()
-    text(`${paint.head(align(header, widths, waiting[0]?.right ?? []))}\n`)
-    for (const { cells, right } of waiting) text(`${paint.line(align(cells, widths, right), cells)}\n`)
+    await print(header, waiting[0]?.right ?? [], true)
+    for (const { cells, right } of waiting) await print(cells, right)
     waiting = []
   }
   return {
@@ -113,34 +117,29 @@ function createTables(columns: Columns, text: (text: string) => void) {
       const values = row as unknown as Record<string, unknown>
       const cells = names.map((name) => harmless(pretty(name, values[name]).replaceAll('\n', ' ')))
       const right = names.map((name) => typeof values[name] === 'number')
-      if (widths) text(`${(await painter()).line(align(cells, widths, right), cells)}\n`)
-      else {
-        waiting.push({ cells, right })
-        if (waiting.length >= settleRows || Date.now() - since > settleMs) await settle()
-      }
+      if (widths) return print(cells, right)
+      waiting.push({ cells, right })
+      if (waiting.length >= settleRows || Date.now() - since > settleMs) await settle()
     },
     end: settle,
   }
 }
 
+const coloured = new Set(['state', 'level', 'action', 'change', 'structure', 'alive'])
 const good = new Set(['ok', 'success', 'keep', 'yes', '+'])
 const bad = new Set(['failed', 'blocked', 'crashed', 'stale', 'delete', 'never', '-'])
-const doubtful = new Set(['warning', 'skipped', 'cancelled', 'running', 'later', 'M', 'unknown'])
 
-let painting: Promise<{ head: (text: string) => string; line: (text: string, cells: readonly string[]) => string }> | undefined
-function painter() {
+type Painter = { head: (text: string) => string; cell: (name: string, word: string, padded: string) => string }
+let painting: Promise<Painter> | undefined
+function painter(): Promise<Painter> {
   painting ??= (async () => {
     const { noColour } = await import('./env.ts')
-    if (noColour()) return { head: (text: string) => text, line: (text: string) => text }
+    if (noColour()) return { head: (text) => text, cell: (_name, _word, padded) => padded }
     const { Chalk } = await import('chalk')
     const chalk = new Chalk({ level: 1 })
-    const line = (text: string, cells: readonly string[]) => {
-      const word = cells.find((cell) => good.has(cell) || bad.has(cell) || doubtful.has(cell))
-      if (!word) return text
-      const colour = good.has(word) ? chalk.green : bad.has(word) ? chalk.red : chalk.yellow
-      return text.replace(word, colour(word))
-    }
-    return { head: (text: string) => chalk.bold(text), line }
+    const cell: Painter['cell'] = (name, word, padded) =>
+      !coloured.has(name) ? padded : good.has(word) ? chalk.green(padded) : bad.has(word) ? chalk.red(padded) : chalk.yellow(padded)
+    return { head: (text) => chalk.bold(text), cell }
   })()
   return painting
 }

@@ -166,6 +166,6 @@ test('no control character reaches the terminal', () => {
 })
 
 test('cells are padded to widths, numbers to the right, and the last is left as it is', () => {
-  assert.equal(align(['a', '12', 'end'], [3, 4, 9], [false, true, false]), 'a      12  end')
-  assert.equal(align(['longer', '12345', '7'], [3, 4, 3], [false, true, true]), 'longer  12345    7')
+  assert.equal(align(['a', '12', 'end'], [3, 4, 9], [false, true, false]).join('  '), 'a      12  end')
+  assert.equal(align(['longer', '12345', '7'], [3, 4, 3], [false, true, true]).join('  '), 'longer  12345    7')
 })

@@ -9,7 +9,8 @@ import { dist, fake, growTree, type Machine, machine, type Result, root, sameTre
 const shells = ['dash', 'mksh', 'ksh93', 'posh']
 
 // What setup uses and every system has; what it has to install is not among them.
-const standard = `basename cat chmod cp cut date df dirname env find grep head id ln mkdir mktemp mv paste printf readlink rm sed sh sort tail touch
+const standard =
+  `basename cat chmod cp cut date df dirname env find grep head id ln mkdir mktemp mv paste printf readlink rm sed sh sort tail touch
   tr uname`.split(/\s+/)
 
 type Bare = Machine & { house: string; tools: string }

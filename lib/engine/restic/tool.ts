@@ -1,10 +1,12 @@
 // Starting restic for a target: its environment, its password on a descriptor, its lines, its failures.
+import { closeSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { batches, type Child, type Exit, type Options, start } from '../../child.ts'
 import type { CommandLine, RunContext, Target } from '../../contract.ts'
 import { callerEnv } from '../../env.ts'
 import { Failure } from '../../failure.ts'
+import { type Fifo, openFifo } from '../../fifo.ts'
 import { parseDuration, parseSize } from '../../format.ts'
 import { passedThrough, words } from '../../keys.ts'
 import { cacheDir } from '../../paths.ts'
@@ -135,22 +137,40 @@ function impatience(target: Target, action: string) {
   }
 }
 
-/** restic's stdout in batches of lines, with flat memory; its status is checked at the end. Returns the exit. */
+/**
+ * restic's stdout in batches of lines, with flat memory; its status is checked at the end. Returns the exit.
+ * `many`: there may be a great many lines, of which restic writes each by itself.
+ */
 export async function* resticLines(
   target: Target,
   args: readonly string[],
   context: RunContext,
-  call: Call,
+  { many, ...call }: Call & { many?: true },
 ): AsyncGenerator<string[], Exit> {
-  const child = startRestic(target, args, context, call)
+  const fifo = many && (await openFifo())
+  const child = startInto(fifo, (stdout) => startRestic(target, args, context, { ...call, ...stdout }))
   try {
-    if (child.stdout) yield* batches(child.stdout)
+    const stdout = fifo ? fifo.chunks() : child.stdout
+    if (stdout) yield* batches(stdout)
     const exit = await child.done
     if (exit.status !== 0 && !call.accept?.includes(exit.status)) throw failureOf(call.action, exit)
     return exit
   } finally {
     child.end()
+    fifo?.close()
     await child.done.catch(() => undefined) // what it ended with was judged above, or the reader went away
+  }
+}
+
+function startInto(fifo: Fifo | undefined, begin: (stdout: { stdout?: number }) => Child): Child {
+  if (!fifo) return begin({})
+  try {
+    return begin({ stdout: fifo.writer })
+  } catch (error) {
+    fifo.close()
+    throw error
+  } finally {
+    closeSync(fifo.writer)
   }
 }
 
