@@ -1,6 +1,6 @@
 // status: does every target stand as it should?
 import { command } from '../lib/cli.ts'
-import type { StatusRow } from '../lib/contract.ts'
+import type { StatusRow } from '../lib/rows.ts'
 
 export default command(
   {

@@ -1,7 +1,8 @@
 // Suspect snapshots: which there are, and taking one for good. A note of kedge's own, so no engine is asked.
-import type { Marked, RunContext, Target } from './contract.ts'
+import type { RunContext, Target } from './contract.ts'
 import { Failure } from './failure.ts'
 import { readMarks, writeMarks } from './marks.ts'
+import type { Marked } from './rows.ts'
 
 export async function suspects(target: Target): Promise<Marked[]> {
   const marks = await readMarks(target.name)

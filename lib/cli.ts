@@ -3,12 +3,13 @@
 //   --json, the first column alone with -q. stderr is talk. A failure is one line on stderr, and a status.
 //   Reading commands end quietly when their reader goes away; changing ones finish their work first.
 import minimist from 'minimist'
-import type { Columns, Context, Row, Rows } from './contract.ts'
+import type { Context, Rows } from './contract.ts'
 import { Cancelled, exitStatuses, Failure, statusFor } from './failure.ts'
 import { parseDuration, parseSize } from './format.ts'
 import { clearProgress, drawProgress, isTerminal, say } from './log.ts'
 import { nearest } from './nearest.ts'
 import { createPrinter } from './printer.ts'
+import type { Columns, Row } from './rows.ts'
 
 /** `bare` is the value of --name without `=`; without `bare` a value option always takes the next word. */
 export type Option = {

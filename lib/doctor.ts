@@ -1,12 +1,13 @@
 // doctor: is all that the targets need in order? It looks, and changes nothing.
 import { dirname, join } from 'node:path'
-import type { CommandLine, Context, Rows } from './contract.ts'
+import type { Context, Rows } from './contract.ts'
 import { type Found, toFinding } from './doctor/finding.ts'
 import { house } from './doctor/house.ts'
 import { targetFindings } from './doctor/target.ts'
 import { statusOf, worst } from './failure.ts'
 import { cacheDir, configDir, stateDir, targetsDir } from './paths.ts'
 import { preamble } from './preamble.ts'
+import type { CommandLine } from './rows.ts'
 import { quote } from './shell.ts'
 import { loadTarget, targetNames } from './target.ts'
 

@@ -1,5 +1,6 @@
 // The table of engines: what each verb is done by, imported when it is used. The compiler names a verb that is missing.
-import type { EngineName, Unsupported, Verb, VerbOf } from './contract.ts'
+import type { Unsupported, Verb, VerbOf } from './contract.ts'
+import type { EngineName } from './rows.ts'
 
 type Room<V extends Verb> = () => Promise<{ default: VerbOf<V> | Unsupported }>
 type Engine = { readonly [V in Verb]: Room<V> }

@@ -1,5 +1,5 @@
 // Growth grouped by folder: pure. The memory follows the changes.
-import type { Change, Growth } from './contract.ts'
+import type { Change, Growth } from './rows.ts'
 
 type Sum = { growth: number; written: number; files: number }
 type Folder = Sum & {

@@ -1,5 +1,5 @@
 // How fast a target's store grows, and when its disk is full: from what its backups added. Pure.
-import type { RunRow } from './contract.ts'
+import type { RunRow } from './rows.ts'
 
 const day = 86_400
 /** Seconds of the past that count. */

@@ -3,7 +3,7 @@
 import { mkdirSync } from 'node:fs'
 import { open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { RunRow } from './contract.ts'
+import type { RunRow } from './rows.ts'
 
 export type Last = {
   /**

@@ -1,9 +1,10 @@
 // Runs that are not over: which of them live, and which died without a word.
-import type { RunRow } from './contract.ts'
+
 import { highest } from './generation.ts'
 import { holders } from './lock.ts'
 import type { Live } from './overview.ts'
 import { exists, type Identity, identity, judge } from './process.ts'
+import type { RunRow } from './rows.ts'
 import { lockDir, type Running, readRunning } from './running.ts'
 
 let here: Identity | undefined

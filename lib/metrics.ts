@@ -1,7 +1,8 @@
 // What is known of the targets as Prometheus text: base units, one HELP and TYPE a metric, its samples together. Pure.
 // The format: https://prometheus.io/docs/instrumenting/exposition_formats/
-import type { RunRow } from './contract.ts'
+
 import type { Live, Overview } from './overview.ts'
+import type { RunRow } from './rows.ts'
 
 /** A target whose configuration cannot be read has `valid: false`; what its earlier runs left is shown all the same. */
 export type Facts = { target: string; valid: boolean; overview: Pick<Overview, 'last' | 'sizes'>; live: readonly Live[] }

@@ -2,10 +2,11 @@
 // thus with few calls, none of them deferred (a promise a file costs more than the file), and few imports.
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Context, Sizes } from './contract.ts'
+import type { Context } from './contract.ts'
 import { type Last, makeState, replaceFile } from './ledger.ts'
 import { stateDir } from './paths.ts'
 import type { Alive } from './process.ts'
+import type { Sizes } from './rows.ts'
 import type { Running } from './running.ts'
 
 /** A run that is not over, as far as its files tell; `lock`: the one that it holds. */

@@ -1,6 +1,7 @@
 // What sets the environment for the commands that --explain prints: whatever kedge accepts, sh reads to the same values.
 import { join } from 'node:path'
-import type { CommandLine, Target } from './contract.ts'
+import type { Target } from './contract.ts'
+import type { CommandLine } from './rows.ts'
 import { quote } from './shell.ts'
 
 export function* preamble(target: Target): Generator<CommandLine> {

@@ -1,8 +1,8 @@
 // Rows to stdout: a table on a terminal, tab-separated lines in a pipe, JSON lines. Belongs to cli.ts.
 import { writeSync } from 'node:fs'
-import type { Columns, Kind, Row } from './contract.ts'
 import { align, field, harmless, plain, pretty } from './format.ts'
 import { isTerminal } from './log.ts'
+import type { Columns, Kind, Row } from './rows.ts'
 
 export type Printer = {
   /** The reader went away. */

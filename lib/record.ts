@@ -1,13 +1,14 @@
 // The record of a run: made at its end, written under the ledger's own lock; and those of runs that died without a word.
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Context, Row, RunRow, Target } from './contract.ts'
+import type { Context, Target } from './contract.ts'
 import { Cancelled, type Class, Failure, statusFor, statusOf } from './failure.ts'
 import { parseDuration } from './format.ts'
 import { append, expire, newest, readJson, replaceFile } from './ledger.ts'
 import { type Holder, take } from './lock.ts'
 import { redact } from './log.ts'
 import { stateDir } from './paths.ts'
+import type { Row, RunRow } from './rows.ts'
 import { lockDir } from './running.ts'
 
 export type End = {

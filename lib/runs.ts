@@ -1,11 +1,11 @@
 // The runs of a target, whatever its configuration is like: from the ledger, and those that are not over.
 import { existsSync } from 'node:fs'
-import type { RunRow } from './contract.ts'
 import { Failure } from './failure.ts'
 import { isGood, newest } from './ledger.ts'
 import { liveRow, liveRuns } from './live.ts'
 import { nearest } from './nearest.ts'
 import { stateDir } from './paths.ts'
+import type { RunRow } from './rows.ts'
 import { checkName, targetNames } from './target.ts'
 
 /** The state folder of a target that exists, or whose state is left; Failure 'misuse' for another name. */

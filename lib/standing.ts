@@ -1,10 +1,11 @@
 // How a target stands, verb by verb: was there a good run in time, did the last one fail, when is the next due.
-import type { StatusRow, Target } from './contract.ts'
+import type { Target } from './contract.ts'
 import { duration, parseDuration } from './format.ts'
 import type { Last } from './ledger.ts'
 import { liveRuns } from './live.ts'
 import { type Live, overviewOf } from './overview.ts'
 import { stateDir } from './paths.ts'
+import type { StatusRow } from './rows.ts'
 import { zoneOf } from './target.ts'
 
 const verbs = ['backup', 'prune', 'check', 'drill', 'copy'] as const

@@ -1,6 +1,7 @@
 // Shrink and churn: a backup far from the target's own history is kept, but called suspect. Pure.
-import type { Summary } from './contract.ts'
+
 import { bytes } from './format.ts'
+import type { Summary } from './rows.ts'
 
 const enough = 3
 

@@ -1,13 +1,14 @@
 // A target's folder -> Target: read once, all faults reported at once, frozen.
 import { access, constants, readdir, readFile, stat } from 'node:fs/promises'
 import { basename, isAbsolute, join, normalize } from 'node:path'
-import type { EngineName, Origin, Provider, Target } from './contract.ts'
+import type { Origin, Provider, Target } from './contract.ts'
 import { parseEnv } from './env.ts'
 import { Failure } from './failure.ts'
 import { parseDuration, parseSize } from './format.ts'
 import { type KeyName, keys, passedThrough, words, wrongForm } from './keys.ts'
 import { nearest } from './nearest.ts'
 import { configDir, targetsDir } from './paths.ts'
+import type { EngineName } from './rows.ts'
 
 export function checkName(name: string): string {
   if (/^[A-Za-z0-9][\w.-]{0,63}$/.test(name) && !name.includes('..')) return name

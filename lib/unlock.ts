@@ -1,9 +1,10 @@
 // The locks of a target: kedge's own, and through the engine the store's. What a dead run left is removed, the rest only by force.
-import type { Context, LockRow, Row, Rows, RunContext, Target } from './contract.ts'
+import type { Context, Rows, RunContext, Target } from './contract.ts'
 import { verbOf } from './engine.ts'
 import { Failure } from './failure.ts'
 import { perform } from './lifecycle.ts'
 import { breakLock, type Holder, holders } from './lock.ts'
+import type { LockRow, Row } from './rows.ts'
 import { lockDir } from './running.ts'
 
 type Held = Awaited<ReturnType<typeof holders>>[number]

@@ -53,7 +53,8 @@ function described(page: string): Described[] {
     const flags = [...line.matchAll(/\bFl (\S+)/g)].map(([, flag = '']) => flag)
     const long = flags.find((flag) => flag.startsWith('-'))
     assert.ok(long, `no long option in '${line}'`)
-    return { name: long.slice(1), short: flags.find((flag) => !flag.startsWith('-')), value: /\bAr (\S+)/.exec(line)?.[1] }
+    const [, value] = /\bAr (.+)$/.exec(line) ?? []
+    return { name: long.slice(1), short: flags.find((flag) => !flag.startsWith('-')), value: value?.replace(/ (Ns|Ar)\b| /g, '') }
   })
 }
 

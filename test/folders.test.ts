@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import type { Change } from '../lib/contract.ts'
 import { createFolders } from '../lib/folders.ts'
+import type { Change } from '../lib/rows.ts'
 
 const M = 1 << 20
 const added = (path: string, after: number): Change => ({ kind: 'change', change: '+', path, after })

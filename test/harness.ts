@@ -5,7 +5,7 @@ import * as fs from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import path from 'node:path'
 import type { TestContext } from 'node:test'
-import type { Row } from '../lib/contract.ts'
+import type { Row } from '../lib/rows.ts'
 
 export { growTree, sameTree } from './tree.ts'
 

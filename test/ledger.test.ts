@@ -4,8 +4,8 @@ import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { build } from 'esbuild'
-import type { RunRow } from '../lib/contract.ts'
 import { append, expire, isGood, logFile, makeState, newest, readLast, runId } from '../lib/ledger.ts'
+import type { RunRow } from '../lib/rows.ts'
 import { root, scratch } from './harness.ts'
 
 const at = (seconds: number) => new Date(Date.UTC(2026, 0, 1) + seconds * 1000)

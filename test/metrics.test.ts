@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import test from 'node:test'
-import type { RunRow, Sizes, Summary } from '../lib/contract.ts'
 import { additions, fullIn, growthPerDay } from '../lib/growth.ts'
 import { escaped, type Facts, metricsText } from '../lib/metrics.ts'
+import type { RunRow, Sizes, Summary } from '../lib/rows.ts'
 import { promtool } from './harness.ts'
 
 const summary = (added: number, more: Partial<Summary> = {}): Summary => ({

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Summary } from '../lib/contract.ts'
+import type { Summary } from '../lib/rows.ts'
 import { suspicious } from '../lib/suspicion.ts'
 
 const summary = (bytes: number, files: number, changed = 0): Summary => ({

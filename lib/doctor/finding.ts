@@ -1,6 +1,7 @@
 // One thing that doctor looked at: how it is, and what to do about it.
-import type { Finding } from '../contract.ts'
+
 import type { Class } from '../failure.ts'
+import type { Finding } from '../rows.ts'
 
 /** `class`: what a blocked finding would fail with; it gives the status. */
 export type Found = {

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
-import type { RunRow, Snapshot } from '../../lib/contract.ts'
 import { pathsArgs, streamArgs } from '../../lib/engine/restic/backup.ts'
 import type { Version } from '../../lib/engine/restic/version.ts'
+import type { RunRow, Snapshot } from '../../lib/rows.ts'
 import { dist, done, fake, kedge, machine, newTarget, restic, startProgram, type TargetOptions } from '../harness.ts'
 import { makeStore } from '../store.ts'
 
@@ -18,7 +18,7 @@ async function house(t: TestContext, options: TargetOptions = {}) {
   const web1 = newTarget(m, 'web1', { paths: [source], ...options })
   await makeStore(m, web1)
   const snapshots = async () => (await done(m, ['list', 'web1', '--json'])).rows as Snapshot[]
-  const last = () => JSON.parse(fs.readFileSync(path.join(m.state, 'web1/last.json'), 'utf8')).backup.last as RunRow
+  const last = () => JSON.parse(fs.readFileSync(path.join(m.state, 'web1/runs.ndjson'), 'utf8').trim().split('\n').at(-1) ?? '') as RunRow
   const inStore = () => fs.readdirSync(path.join(web1.repository, 'snapshots')).length
   return { m, source, web1, snapshots, last, inStore }
 }

@@ -4,7 +4,7 @@ import * as fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import test, { after, type TestContext } from 'node:test'
-import type { Checked } from '../../lib/contract.ts'
+import type { Checked } from '../../lib/rows.ts'
 import {
   done,
   kedge,

@@ -3,8 +3,8 @@ import { randomBytes } from 'node:crypto'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import test, { type TestContext } from 'node:test'
-import type { Copied, RunRow } from '../../lib/contract.ts'
 import { copyArgs, missingIn } from '../../lib/engine/restic/copy.ts'
+import type { Copied, RunRow } from '../../lib/rows.ts'
 import {
   done,
   fake,

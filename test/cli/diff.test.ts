@@ -3,8 +3,8 @@ import { randomBytes } from 'node:crypto'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import test, { type TestContext } from 'node:test'
-import type { Change, Compared, Row, Snapshot } from '../../lib/contract.ts'
 import { cover, diffArgs, pair, sizesArgs } from '../../lib/engine/restic/diff.ts'
+import type { Change, Compared, Row, Snapshot } from '../../lib/rows.ts'
 import {
   done,
   fake,

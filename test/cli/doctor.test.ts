@@ -6,9 +6,9 @@ import { hostname } from 'node:os'
 import path from 'node:path'
 import test, { type TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
-import type { Finding, Row } from '../../lib/contract.ts'
 import { node } from '../../lib/doctor/house.ts'
 import { installedUnit, mayWrite, sandboxOf } from '../../lib/doctor/unit.ts'
+import type { Finding, Row } from '../../lib/rows.ts'
 import { cheapen } from '../cheap.ts'
 import {
   dist,

@@ -4,7 +4,7 @@ import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Drilled, RunRow } from '../../lib/contract.ts'
+import type { Drilled, RunRow } from '../../lib/rows.ts'
 import { cheapen } from '../cheap.ts'
 import {
   done,

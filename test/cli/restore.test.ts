@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
-import type { Restored, RunRow } from '../../lib/contract.ts'
+import type { Restored, RunRow } from '../../lib/rows.ts'
 import { cheapen } from '../cheap.ts'
 import {
   dist,

@@ -4,8 +4,8 @@ import { hostname } from 'node:os'
 import path from 'node:path'
 import test, { type TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { LockRow, RunRow } from '../../lib/contract.ts'
 import { type Judged, judgeLock, parseSeen, planUnlock } from '../../lib/engine/restic/locks.ts'
+import type { LockRow, RunRow } from '../../lib/rows.ts'
 import {
   done,
   fake,

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
-import type { RunRow, Snapshot, Summary } from '../../lib/contract.ts'
+import type { RunRow, Snapshot, Summary } from '../../lib/rows.ts'
 import { done, growTree, kedge, type Machine, type NewTarget, sameTree, start, type TargetOptions } from '../harness.ts'
 
 /** What a test of the contract needs of an engine. */
@@ -233,6 +233,31 @@ export function contract({ name, machine: newMachine, target: newTarget, locks, 
     assert.equal(await locks(machine, target), 0)
     assert.equal((await done(machine, ['cat', 'web1', 'latest:/slow'])).stdout, 'well\n')
     await done(machine, ['check', 'web1'])
+  })
+
+  it('kill -9 at any moment leaves a state from which the next run recovers by itself, and every dead run is recorded', async (t) => {
+    const { machine, source, target } = await house(t, { scripts: { 'streams/app.sql': 'head -c 300000 /dev/urandom' } })
+    for (let i = 0; i < 10; i++) {
+      fs.writeFileSync(path.join(source, 'file'), `round ${i}\n`)
+      const run = start(machine, ['backup', 'web1'])
+      await new Promise((resolve) => setTimeout(resolve, 60 + i * 90))
+      run.child.kill('SIGKILL')
+      await run.result
+    }
+    await done(machine, ['backup', 'web1', '--wait', '60s'])
+    assert.equal((await done(machine, ['cat', 'web1', `latest:${source}/file`])).stdout, 'round 9\n')
+    await done(machine, ['prune', 'web1', '--wait', '60s'])
+    await done(machine, ['check', 'web1', '--read-data'])
+    assert.equal(await locks(machine, target), 0)
+    assert.deepEqual(leftovers(machine), [])
+    const ids = (await runs(machine, 'web1')).map((each) => each.run)
+    assert.equal(new Set(ids).size, ids.length, 'no run is recorded twice')
+    const logs = fs.readdirSync(path.join(machine.state, 'web1/logs')).map((name) => name.replace('.log', ''))
+    assert.deepEqual(
+      logs.filter((id) => !ids.includes(id)),
+      [],
+      'each run that began is recorded',
+    )
   })
 
   it('names from stdin are saved, one a line or ended by NUL, and a missing one is 3', async (t) => {

@@ -1,10 +1,11 @@
 // Backup: the paths as one snapshot, each stream as one of its own. The identity question runs beside the first of them.
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import type { RunContext, Summary, Target, VerbOf, Verbs } from '../../contract.ts'
+import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { words } from '../../keys.ts'
 import { cacheDir, stateDir } from '../../paths.ts'
+import type { Summary } from '../../rows.ts'
 import { quote } from '../../shell.ts'
 import { presentPaths } from '../../source/paths.ts'
 import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'

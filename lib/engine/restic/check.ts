@@ -1,9 +1,10 @@
 // Check: the structure always, the data when asked: all of it, or the slices that are due so that all is read every so often.
 import { join } from 'node:path'
-import type { Checked, RunContext, Target, VerbOf } from '../../contract.ts'
+import type { RunContext, Target, VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { readJson, replaceFile } from '../../ledger.ts'
 import { stateDir } from '../../paths.ts'
+import type { Checked } from '../../rows.ts'
 import { isVerified, oldestRead, planSlices, type SlicePlan, shareRead, unread, type Verified, withPace, withSlice } from '../../slices.ts'
 import { zoneOf } from '../../target.ts'
 import { damaged, damageOf } from './damage.ts'

@@ -1,9 +1,10 @@
 // Copies of a target's snapshots in second stores: by id, only what is missing there, and both stores known by their pins.
-import type { Copied, RunContext, Target, VerbOf } from '../../contract.ts'
+import type { RunContext, Target, VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { words } from '../../keys.ts'
 import { take } from '../../lock.ts'
 import { preamble } from '../../preamble.ts'
+import type { Copied } from '../../rows.ts'
 import { lockDir } from '../../running.ts'
 import { openSecrets } from '../../secret.ts'
 import { targetTags } from '../../target.ts'

@@ -1,8 +1,9 @@
 // diff: what changed between two snapshots. Its memory follows the changes, not the tree.
-import type { Change, CommandLine, Compared, Rows, RunContext, Snapshot, Target, VerbOf, Verbs } from '../../contract.ts'
+import type { Rows, RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { createFolders } from '../../folders.ts'
 import { bytes } from '../../format.ts'
+import type { Change, CommandLine, Compared, Snapshot } from '../../rows.ts'
 import { type Changed, type Changes, liveArgs, liveChanges } from './live.ts'
 import { groupOf, pick, snapshotsArgs, snapshotsOf } from './snapshots.ts'
 import { explain, jsonLine, resticLines, version } from './tool.ts'

@@ -1,8 +1,9 @@
 // Deleting snapshots by id, and looking afterwards: restic 0.14 and 0.18 say 0 even when they could not delete.
-import type { RunContext, Snapshot, Target } from '../../contract.ts'
+import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { readMarks, unmarked, writeMarks } from '../../marks.ts'
 import { unpruned } from '../../plan.ts'
+import type { Snapshot } from '../../rows.ts'
 import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'
 import { snapshotsOf } from './snapshots.ts'
 import { askRestic, repository, version } from './tool.ts'

@@ -1,10 +1,11 @@
 // drill: a restore rehearsed. A random sample goes through `restic restore --verify` into scratch space, and is compared.
 import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
-import type { Drilled, RunContext, Snapshot, Target, VerbOf, Verbs } from '../../contract.ts'
+import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { stateDir } from '../../paths.ts'
 import { checkSpace } from '../../place.ts'
+import type { Drilled, Snapshot } from '../../rows.ts'
 import { withScratch } from '../../scratch.ts'
 import { withoutOwnDeadLocks } from './deadlock.ts'
 import { extract, type How, onlyReadable, restoreArgs } from './extract.ts'

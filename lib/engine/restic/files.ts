@@ -1,6 +1,7 @@
 // What a snapshot holds: restic's ls, streamed in batches with flat memory.
-import type { Entry, RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
+import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import type { Entry } from '../../rows.ts'
 import { targetTags } from '../../target.ts'
 import { pick, type ResticSnapshot, snapshotsOf } from './snapshots.ts'
 import { explain, resticLines } from './tool.ts'

@@ -1,6 +1,7 @@
 // Where a name occurs in the snapshots of a target.
-import type { Match, Target, VerbOf, Verbs } from '../../contract.ts'
+import type { Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import type { Match } from '../../rows.ts'
 import { targetTags } from '../../target.ts'
 import { pick, snapshotsOf } from './snapshots.ts'
 import { askRestic, explain } from './tool.ts'

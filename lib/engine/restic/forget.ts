@@ -1,6 +1,7 @@
 // Forget: deletes single snapshots that the operator names.
-import type { Snapshot, Target, VerbOf } from '../../contract.ts'
+import type { Target, VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import type { Snapshot } from '../../rows.ts'
 import { deleteSnapshots, forgetArgs } from './doomed.ts'
 import { verifyIdentity } from './identity.ts'
 import { bySource, sourceOf } from './kept.ts'

@@ -1,7 +1,8 @@
 // Hold: a tag that keeps a snapshot for ever. restic writes a snapshot anew when its tags change, so it gets another id.
-import type { RunContext, Snapshot, Target, VerbOf } from '../../contract.ts'
+import type { RunContext, Target, VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { type Marks, readMarks, remarked, writeMarks } from '../../marks.ts'
+import type { Snapshot } from '../../rows.ts'
 import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'
 import { verifyIdentity } from './identity.ts'
 import { checkIds, pickAll } from './named.ts'

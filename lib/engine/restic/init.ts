@@ -1,7 +1,8 @@
 // The only place that creates a repository; or pins one that exists, and takes in its snapshots by a filter.
-import type { RunContext, SnapshotFilter, StoreRow, Target, VerbOf } from '../../contract.ts'
+import type { RunContext, SnapshotFilter, Target, VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { pinStore } from '../../pin.ts'
+import type { StoreRow } from '../../rows.ts'
 import { openSecrets } from '../../secret.ts'
 import { readConfig } from './identity.ts'
 import { fromSecond, secondEnv } from './second.ts'

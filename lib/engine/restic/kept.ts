@@ -1,6 +1,7 @@
 // A target's snapshots as the keep rules see them: source by source. Pure.
-import type { Snapshot, Target } from '../../contract.ts'
+import type { Target } from '../../contract.ts'
 import type { Kept } from '../../retain.ts'
+import type { Snapshot } from '../../rows.ts'
 import { targetTags } from '../../target.ts'
 import { groupOf } from './snapshots.ts'
 

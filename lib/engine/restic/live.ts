@@ -2,8 +2,9 @@
 // gone restic does not say: the snapshot's entries are looked up, those in folders that restic found changed.
 import { lstat } from 'node:fs/promises'
 import { batches } from '../../child.ts'
-import type { Change, RunContext, Snapshot, Target } from '../../contract.ts'
+import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import type { Change, Snapshot } from '../../rows.ts'
 import { presentPaths } from '../../source/paths.ts'
 import { pathsArgs } from './backup.ts'
 import { failureOf } from './errors.ts'

@@ -1,6 +1,7 @@
 // Snapshots that an operator names one by one to change them: by id only.
-import type { Snapshot } from '../../contract.ts'
+
 import { Failure } from '../../failure.ts'
+import type { Snapshot } from '../../rows.ts'
 import { pick } from './snapshots.ts'
 
 /** 'latest' is another one after each backup: what changes a snapshot takes ids. */

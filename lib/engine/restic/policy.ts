@@ -1,6 +1,7 @@
 // The keep rules as an operator would give them to restic by hand, and where the two differ: what prune --explain prints. Pure.
-import type { CommandLine, Target } from '../../contract.ts'
+import type { Target } from '../../contract.ts'
 import type { Rules } from '../../retain.ts'
+import type { CommandLine } from '../../rows.ts'
 import { targetTags, zoneOf } from '../../target.ts'
 import { holdTag } from './snapshots.ts'
 import { explain } from './tool.ts'

@@ -1,9 +1,10 @@
 // Prune: the plan of the keep rules, the guards before it, the deletion by id, and the repository's own prune.
-import type { PlanLine, RunContext, Snapshot, Target, VerbOf, Verbs } from '../../contract.ts'
+import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { clockJump, type Guard } from '../../guard.ts'
 import { isUnpruned, pruned, savedPlan, savePlan } from '../../plan.ts'
 import { digest, parseKeep, plan } from '../../retain.ts'
+import type { PlanLine, Snapshot } from '../../rows.ts'
 import { zoneOf } from '../../target.ts'
 import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'
 import { deleteSnapshots, forgetArgs } from './doomed.ts'

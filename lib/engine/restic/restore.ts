@@ -1,8 +1,9 @@
 // restore: snapshots, or paths of them, into a new place or back to where they were.
 import { resolve } from 'node:path'
-import type { RunContext, Snapshot, Target, VerbOf, Verbs } from '../../contract.ts'
+import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { checkEmpty, checkSpace, freeSpace } from '../../place.ts'
+import type { Snapshot } from '../../rows.ts'
 import { type Choice, choose, overlap } from './choice.ts'
 import { type Extracted, extract, type How, onlyReadable, restoreArgs } from './extract.ts'
 import { pick, snapshotsArgs, snapshotsOf } from './snapshots.ts'

@@ -1,9 +1,10 @@
 // One snapshot made: restic's backup over paths, or over what a stream writes; its progress, errors and summary.
 import { answer, batches, start } from '../../child.ts'
-import type { RunContext, Summary, Target } from '../../contract.ts'
+import type { RunContext, Target } from '../../contract.ts'
 import { callerEnv } from '../../env.ts'
 import { Failure } from '../../failure.ts'
 import { words } from '../../keys.ts'
+import type { Summary } from '../../rows.ts'
 import { failureOf } from './errors.ts'
 import { jsonLine, repository, startRestic } from './tool.ts'
 

@@ -1,7 +1,8 @@
 // Two repositories in one restic: the environment names the other as FROM. Cloud credentials have one name for both.
-import type { CommandLine, Target } from '../../contract.ts'
+import type { Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { preamble } from '../../preamble.ts'
+import type { CommandLine } from '../../rows.ts'
 import { resticEnv } from './tool.ts'
 
 const cloud = /^(AWS|B2|AZURE|GOOGLE|OS|ST|RCLONE)_/

@@ -1,7 +1,8 @@
 // The snapshots of a target: those with its tag. Their ids, and what `latest` means.
-import type { RunContext, Snapshot, Target } from '../../contract.ts'
+import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { readMarks } from '../../marks.ts'
+import type { Snapshot } from '../../rows.ts'
 import { targetTags } from '../../target.ts'
 import { askRestic, repository } from './tool.ts'
 

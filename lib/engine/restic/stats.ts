@@ -1,10 +1,11 @@
 // Stats: what a restore would bring, what the snapshots take in the repository, how fast it grows. Kept for metrics and status.
 import { statfs } from 'node:fs/promises'
-import type { RunContext, RunRow, Sizes, Snapshot, Target, VerbOf } from '../../contract.ts'
+import type { RunContext, Target, VerbOf } from '../../contract.ts'
 import { additions, fullIn, growthPerDay, growthWindow } from '../../growth.ts'
 import { newest } from '../../ledger.ts'
 import { writeSizes } from '../../overview.ts'
 import { stateDir } from '../../paths.ts'
+import type { RunRow, Sizes, Snapshot } from '../../rows.ts'
 import { targetTags } from '../../target.ts'
 import { groupOf, snapshotsOf } from './snapshots.ts'
 import { askRestic, explain, jsonLine, localRepository, repository } from './tool.ts'

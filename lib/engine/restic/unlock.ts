@@ -1,5 +1,6 @@
 // unlock: restic's locks, each with the process that wrote it; the dead ones are removed, all of them by force.
-import type { LockRow, RunContext, Target, VerbOf } from '../../contract.ts'
+import type { RunContext, Target, VerbOf } from '../../contract.ts'
+import type { LockRow } from '../../rows.ts'
 import { locksOf, type ResticLock } from './deadlock.ts'
 import { verifyIdentity } from './identity.ts'
 import { type Judged, judgeLocks, planUnlock } from './locks.ts'

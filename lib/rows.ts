@@ -1,0 +1,234 @@
+// What commands yield: rows, by kind. Types only. Times are RFC 3339 in UTC, sizes bytes, durations seconds.
+import type { Class } from './failure.ts'
+
+export type EngineName = 'restic'
+export type TargetRow = { kind: 'target'; target: string; engine: EngineName; store: string; groups: readonly string[] }
+export type Snapshot = {
+  kind: 'snapshot'
+  target: string
+  id: string
+  time: string
+  host: string
+  paths: readonly string[]
+  tags: readonly string[]
+  /** The stream whose output it holds; absent for a snapshot of paths. */
+  stream?: string
+  size?: number
+  files?: number
+  held?: boolean
+  suspect?: string
+  /** Ids that it had before it was rewritten (tagged) or copied. */
+  original?: string
+}
+export type Entry = {
+  kind: 'entry'
+  path: string
+  type: 'file' | 'dir' | 'symlink' | 'dev' | 'chardev' | 'fifo' | 'socket' | 'irregular'
+  size: number
+  /** st_mode's twelve permission bits, octal with four digits. */
+  mode: string
+  uid: number
+  gid: number
+  mtime: string
+}
+export type Match = {
+  kind: 'match'
+  target: string
+  snapshot: string
+  time: string
+  path: string
+  type: string
+  size: number
+  mtime: string
+}
+export type Change = { kind: 'change'; change: '+' | '-' | 'M' | 'T' | 'U' | '?'; path: string; before?: number; after?: number }
+export type Growth = { kind: 'growth'; growth: number; written: number; files: number; path: string }
+export type Compared = {
+  kind: 'compared'
+  target: string
+  old: string
+  newer: string
+  added: number
+  removed: number
+  changed: number
+  /** Bytes of the new and changed files, and what the gone and changed ones had before: the difference is the growth. */
+  addedBytes: number
+  removedBytes: number
+  /** Bytes of data that the store did not have before the newer one. */
+  stored?: number
+}
+export type Summary = {
+  kind: 'summary'
+  target: string
+  snapshot: string
+  stream?: string
+  files: number
+  bytes: number
+  added: number
+  seconds: number
+  new?: number
+  changed?: number
+  unreadable?: number
+  dryRun?: true
+}
+export type Restored = {
+  kind: 'restored'
+  target: string
+  snapshot: string
+  to: string
+  /** All but folders; those that were there unchanged too. */
+  files: number
+  bytes: number
+  verified: boolean
+  /** What --delete took away. */
+  deleted?: number
+  dryRun?: true
+}
+export type PlanLine = {
+  kind: 'plan'
+  target: string
+  action: 'keep' | 'delete' | 'later'
+  id: string
+  time: string
+  group: string
+  reasons: readonly string[]
+}
+export type Pruned = { kind: 'pruned'; target: string; deleted: number; kept: number; later: number; digest: string; dryRun?: true }
+export type SimulatedDay = { kind: 'day'; date: string; snapshots: number; deleted: number; oldest: string; times: readonly string[] }
+export type Checked = {
+  kind: 'checked'
+  target: string
+  structure: 'ok'
+  read: 'none' | 'all' | 'slices'
+  slices?: number
+  verified?: number
+  oldestVerified?: string | null
+}
+export type Drilled = {
+  kind: 'drilled'
+  target: string
+  snapshot: string
+  files: number
+  bytes: number
+  /** Files compared byte for byte with the source, which was unchanged since the snapshot. */
+  source: number
+  /** Files whose restored content was verified against the repository's hashes only. */
+  hashes: number
+  seconds: number
+  /** The paths of the files, at most 100 of them. */
+  sample: readonly string[]
+}
+export type Sizes = {
+  kind: 'sizes'
+  target: string
+  time: string
+  snapshots: number
+  restore: number
+  files: number
+  raw: number
+  dedup: number | null
+  compression: number | null
+  perDay: number | null
+  free: number | null
+  fullIn: number | null
+}
+export type Mounted = { kind: 'mounted'; target: string; at: string }
+export type Copied = { kind: 'copied'; target: string; to: string; copied: number; present: number; dryRun?: true }
+export type StoreRow = { kind: 'store'; target: string; id: string; store: string; created: boolean; adopted?: number; dryRun?: true }
+export type LockRow = {
+  kind: 'lock'
+  target: string
+  of: 'kedge' | 'restic'
+  id: string
+  host: string
+  pid: number
+  time: string
+  age: number
+  alive: 'yes' | 'no' | 'unknown'
+  exclusive: boolean
+  action: 'kept' | 'removed' | 'would remove'
+}
+export type Marked = {
+  kind: 'marked'
+  target: string
+  action: 'held' | 'released' | 'forgotten' | 'accepted' | 'suspect'
+  id: string
+  /** The id that it had before: restic gives a new one with each change of tags. */
+  original?: string
+  /** Why it is suspect. */
+  reason?: string
+  dryRun?: true
+}
+/** `done` and `total` are bytes unless a unit is named. */
+export type RunState = 'running' | 'success' | 'warning' | 'failed' | 'skipped' | 'cancelled' | 'crashed'
+export type RunRow = {
+  kind: 'run'
+  target: string
+  run: string
+  verb: string
+  state: RunState
+  status: number
+  start: string
+  seconds: number
+  class?: Class | 'bug'
+  message?: string
+  hint?: string
+  warnings?: readonly string[]
+  /** Guards overridden with --force=GUARD. */
+  forced?: readonly string[]
+  /** What the verb reported of itself: its summary rows. */
+  results?: readonly Row[]
+}
+export type StatusRow = {
+  kind: 'status'
+  target: string
+  verb: string
+  state: 'ok' | 'stale' | 'failed' | 'never' | 'running' | 'crashed'
+  good: string | null
+  failed: string | null
+  due: string | null
+  age: number | null
+  message?: string
+}
+export type Finding = { kind: 'finding'; target: string; check: string; level: 'ok' | 'warning' | 'blocked'; text: string; remedy?: string }
+export type Setting = { kind: 'setting'; target: string; key: string; value: string; from: string }
+export type FileRow = {
+  kind: 'file'
+  target: string
+  path: string
+  action: 'written' | 'moved' | 'removed' | 'unchanged' | 'would write' | 'would move' | 'would remove'
+}
+export type Text = { kind: 'text'; text: string }
+/** A line that plain sh runs, printed by --explain. */
+export type CommandLine = { kind: 'command'; command: string }
+export type Row =
+  | TargetRow
+  | Snapshot
+  | Entry
+  | Match
+  | Change
+  | Growth
+  | Compared
+  | Summary
+  | Restored
+  | PlanLine
+  | Pruned
+  | SimulatedDay
+  | Checked
+  | Drilled
+  | Sizes
+  | Mounted
+  | Copied
+  | StoreRow
+  | LockRow
+  | Marked
+  | RunRow
+  | StatusRow
+  | Finding
+  | Setting
+  | FileRow
+  | Text
+  | CommandLine
+export type Kind = Row['kind']
+/** Columns for tables and pipes, by kind of row; the first is what -q prints. Kinds left out are printed with --json only. */
+export type Columns = { readonly [K in Kind]?: readonly Exclude<keyof Extract<Row, { kind: K }>, 'kind'>[] }
