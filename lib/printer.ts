@@ -18,8 +18,13 @@ const settleMs = 100
 const buffered = 16_384 // more would live through collections of garbage, for which V8 makes its heap larger
 
 export function createPrinter(columns: Columns, options: { json: boolean; quiet: boolean }): Printer {
-  const terminal = isTerminal(1)
-  const table = terminal && !options.json && !options.quiet
+  // Asked with the first row: usage needs no answer, which on a terminal costs a seventh of a start.
+  let known: boolean | undefined
+  const terminal = () => {
+    known ??= isTerminal(1)
+    return known
+  }
+  const table = () => !options.json && !options.quiet && terminal()
   let pending = ''
   let closed = false
   let timer: NodeJS.Timeout | undefined
@@ -54,9 +59,9 @@ export function createPrinter(columns: Columns, options: { json: boolean; quiet:
     },
     row(row) {
       if (closed) return undefined
-      if (table && columns[row.kind]) return tables.row(row)
+      if (columns[row.kind] && table()) return tables.row(row)
       const out = line(row)
-      if (out !== undefined) text(`${terminal ? tame(out) : out}\n`)
+      if (out !== undefined) text(`${terminal() ? tame(out) : out}\n`)
       return undefined
     },
     text,

@@ -34,7 +34,7 @@ export default async function* backup(world) {
   yield {
     what: "kedge's own process in it: peak memory",
     ...spread(Array.from({ length: 3 }, () => peak(world, through))),
-    unit: 'MiB',
+    unit: 'MB',
     bound: 60,
   }
 }

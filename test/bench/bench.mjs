@@ -36,7 +36,7 @@ async function main() {
 }
 
 function print({ what, middle, least, most, unit, bound }) {
-  const number = (value) => value.toFixed(unit === 'MiB' ? 1 : 2)
+  const number = (value) => value.toFixed(unit.startsWith('M') ? 1 : 2)
   const range = `${number(middle)} ${unit} (${number(least)} to ${number(most)})`
   const verdict = bound === undefined ? '' : `at most ${bound}: ${middle <= bound ? 'ok' : 'over'}`
   console.log(`${what.padEnd(90)} ${range.padEnd(28)} ${verdict}`.trimEnd())

@@ -18,7 +18,7 @@ export default async function* files(world) {
   yield { what: `${what}: wall`, ...spread(rounds.map(({ a, b }) => a.wall / b.wall)), unit: 'times' }
   for (const [name, count] of Object.entries(sizes)) {
     const peaks = Array.from({ length: name === 'many' ? 3 : 1 }, () => peak(world, kedge('files', name)))
-    yield { what: `files over ${count.toLocaleString('en')} entries: peak memory of kedge`, ...spread(peaks), unit: 'MiB', bound: 85 }
+    yield { what: `files over ${count.toLocaleString('en')} entries: peak memory of kedge`, ...spread(peaks), unit: 'MB', bound: 85 }
   }
 }
 

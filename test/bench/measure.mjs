@@ -14,7 +14,7 @@ const plain = '"$@" 2>&3; exit $?'
 function shell(world, script, command, env) {
   const errors = join(world.dir, 'stderr')
   const fd = openSync(errors, 'w')
-  const out = openSync(join(world.dir, 'stdout'), 'w')
+  const out = openSync('/dev/null', 'w')
   try {
     const { status, stderr } = spawnSync('/bin/bash', ['-c', script, 'bash', ...command], {
       env: { ...world.env, ...env },
@@ -40,13 +40,13 @@ export function measure(world, what) {
 
 export const preload = join(import.meta.dirname, 'peak.cjs')
 
-/** The peak of the first node process in MiB (kedge itself: it gives its children no NODE_OPTIONS). */
+/** The peak of the first node process in MB, millions of bytes (kedge itself: it gives its children no NODE_OPTIONS). */
 export function peak(world, what, options = `--require=${preload}`) {
   const { command, env, before } = Array.isArray(what) ? { command: what } : what
   before?.()
   const file = join(world.dir, 'peak')
   shell(world, plain, command, { ...env, NODE_OPTIONS: options, BENCH_PEAK: file })
-  return Number(readFileSync(file, 'utf8')) / 1024
+  return (Number(readFileSync(file, 'utf8')) * 1024) / 1e6
 }
 
 /** A and B by turns: [{ a, b }]. The first pair warms the caches and is thrown away. */

@@ -12,7 +12,7 @@ export default async function* start(world) {
     const what = `kedge ${words.join(' ')}, against node -e 0`
     const ratios = pairs(world, kedge(...words), nothing, 31).map(({ a, b }) => a.cpu / b.cpu)
     yield { what: `${what}: CPU`, ...spread(ratios), unit: 'times', bound: 1.2 }
-    const more = Array.from({ length: 9 }, () => peak(world, kedge(...words)) - peak(world, nothingAndPeak, ''))
+    const more = Array.from({ length: 9 }, () => (peak(world, kedge(...words)) - peak(world, nothingAndPeak, '')) / 1.048576)
     yield { what: `${what}: memory above it`, ...spread(more), unit: 'MiB', bound: 4 }
   }
 }

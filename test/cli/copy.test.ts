@@ -120,17 +120,22 @@ test('second stores that fail are named, status 3, and do not keep the others fr
     assert.match(unpinned.stderr, /store 'off': refusing to copy to 'off': its store is not pinned/)
     fs.writeFileSync(file, text)
   })
-  await t.test('the second target is locked by a run of its own', async () => {
+  await t.test('the second target is locked by a run of its own; one that was killed there is recorded', async () => {
     const slow = path.join(off.dir, 'streams', 'slow')
     fake(path.dirname(slow), 'slow', `echo > ${m.dir}/began; exec sleep 100`)
     const backup = start(m, ['backup', 'off'])
-    while (!fs.existsSync(path.join(m.dir, 'began'))) await new Promise((resolve) => setTimeout(resolve, 50))
+    for (let i = 0; !fs.existsSync(path.join(m.dir, 'began')); i++) {
+      assert.ok(i < 500, 'the stream did not begin')
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
     const result = await kedge(m, ['copy', 'web1'])
-    backup.child.kill('SIGTERM')
+    backup.child.kill('SIGKILL')
     await backup.result
     assert.equal(result.status, 3, result.stderr)
     assert.match(result.stderr, /store 'off': cannot lock target 'off' for copy/)
     fs.rmSync(slow)
+    await done(m, ['copy', 'web1', '--wait', '60'])
+    assert.deepEqual([lastRun(m, 'off').verb, lastRun(m, 'off').state], ['backup', 'crashed'])
   })
   await t.test('other chunker parameters, unless forced; and a store that does not show the copies says so', async () => {
     const own = newTarget(m, 'own')

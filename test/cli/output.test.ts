@@ -44,6 +44,16 @@ test('rows of a large snapshot', async (t) => {
     assert.equal((direct.rows as Entry[]).filter((entry) => entry.path.startsWith(folder) && entry.type === 'file').length, 13_000)
   })
 
+  await t.test('nor does one on a pipe that another process made non-blocking', async () => {
+    const ready = path.join(m.dir, 'ready')
+    // node makes a pipe that is its stdout non-blocking, for all who share it.
+    const other = `process.stdout.write(''); require('node:fs').writeFileSync('${ready}', ''); setTimeout(() => {}, 60_000)`
+    const both = `node -e "${other}" & while [ ! -e ${ready} ]; do sleep 0.1; done; kedge files web1 --json; echo "status $?" >&2; kill $!`
+    const slow = await pipeline(m, `{ ${both}; } | { sleep 1; cat; }`)
+    assert.equal(slow.stderr, 'status 0\n')
+    assert.equal(sha256(slow.bytes), sha256((await done(m, ['files', 'web1', '--json'])).bytes))
+  })
+
   await t.test('a file comes out byte for byte, through a slow reader too', async () => {
     const { bytes, stderr } = await pipeline(m, `kedge cat web1 latest:${big} | { sleep 1; cat; }`)
     assert.equal(stderr, '')

@@ -45,6 +45,14 @@ const records = (m: Machine) =>
     .split('\n')
     .map((line) => JSON.parse(line) as RunRow)
 
+/** Waits for a state of things; fails after half a minute. */
+async function until(state: () => boolean, what: string): Promise<void> {
+  for (let i = 0; !state(); i++) {
+    assert.ok(i < 1500, `waited for ${what}`)
+    await sleep(20)
+  }
+}
+
 /** A restic that holds its lock until it is killed: it waits for its stdin. `through` starts it. */
 async function holder({ m, target }: Made, through: readonly string[] = []): Promise<Started> {
   const before = locksIn(target).length
@@ -52,7 +60,7 @@ async function holder({ m, target }: Made, through: readonly string[] = []): Pro
   // Its stdin is a fifo that it holds open itself.
   const script = `[ -p ${m.dir}/fifo ] || mkfifo ${m.dir}/fifo; exec ${through.join(' ')} ${m.restic.path} backup -q --stdin 0<>${m.dir}/fifo`
   const held = startProgram(m, '/bin/sh', ['-c', script], { env })
-  while (locksIn(target).length === before) await sleep(20)
+  await until(() => locksIn(target).length > before, "restic's lock")
   return held
 }
 
@@ -60,15 +68,16 @@ async function holder({ m, target }: Made, through: readonly string[] = []): Pro
 async function kill(row: LockRow | undefined): Promise<void> {
   assert.ok(row)
   process.kill(row.pid, 'SIGKILL')
-  for (let i = 0; i < 200; i++) {
+  const { pid } = row
+  const gone = () => {
     try {
-      process.kill(row.pid, 0)
+      process.kill(pid, 0)
+      return false
     } catch {
-      return
+      return true
     }
-    await sleep(20)
   }
-  assert.fail(`process ${row.pid} does not end`)
+  await until(gone, `the end of process ${pid}`)
 }
 
 for (const tool of restics()) {
@@ -119,7 +128,14 @@ test("kedge's own: a run that lives is 11 and all locks stay, --force breaks it;
   const begin = async () => {
     fs.rmSync(path.join(m.dir, 'began'), { force: true })
     const run = start(m, ['backup', 'web1'])
-    while (!fs.existsSync(path.join(m.dir, 'began')) || locksIn(target).length === 0) await sleep(20)
+    let ended = ''
+    void run.result.then(({ stderr }) => {
+      ended = `the backup ended: ${stderr}`
+    })
+    await until(() => {
+      assert.equal(ended, '')
+      return fs.existsSync(path.join(m.dir, 'began')) && locksIn(target).length > 0
+    }, 'the stream')
     return run
   }
   const run = await begin()
@@ -135,11 +151,13 @@ test("kedge's own: a run that lives is 11 and all locks stay, --force breaks it;
   }
   run.child.kill('SIGKILL')
   await run.result
-  // The leash ends its children; restic takes its own lock with it.
+  // The leash ends its children; restic takes its own lock with it, if it is given the time.
   let dead = await kedge(m, ['unlock', 'web1', '--json'])
-  while (dead.status === 11) dead = await kedge(m, ['unlock', 'web1', '--json'])
+  for (let i = 0; dead.status === 11 && i < 50; i++) dead = await kedge(m, ['unlock', 'web1', '--json'])
   assert.equal(dead.status, 0, dead.stderr)
-  assert.deepEqual(facts(dead), [['kedge', 'no', 'removed']])
+  assert.deepEqual(facts(dead)[0], ['kedge', 'no', 'removed'])
+  for (const row of rows(dead)) assert.deepEqual([row.alive, row.action], ['no', 'removed'])
+  assert.deepEqual(locksIn(target), [])
   const ledger = records(m).map(({ verb, state }) => [verb, state])
   assert.deepEqual(ledger, [
     ['backup', 'crashed'],

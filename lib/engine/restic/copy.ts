@@ -4,6 +4,7 @@ import { Failure } from '../../failure.ts'
 import { words } from '../../keys.ts'
 import { take } from '../../lock.ts'
 import { preamble } from '../../preamble.ts'
+import { bury, recover } from '../../record.ts'
 import type { Copied } from '../../rows.ts'
 import { lockDir } from '../../running.ts'
 import { openSecrets } from '../../secret.ts'
@@ -105,11 +106,15 @@ async function copyTo(first: First, second: Second): Promise<Copied> {
   }
   const lock = await take(lockDir(to.name), 'write', { run: context.run, verb: 'copy' }, { wait: context.wait, signal: context.signal })
   try {
+    const dead = await recover(to, lock.crashed, context)
     const there: RunContext = {
       ...context,
       secrets,
-      dead: lock.crashed.flatMap((holder) => holder.groups.map(({ pgid }) => pgid)),
-      buried: async () => undefined,
+      dead,
+      buried: async () => {
+        dead.length = 0
+        bury(to)
+      },
       group(pgid) {
         context.group(pgid)
         void lock.note(pgid)
