@@ -44,7 +44,9 @@ const rooms = {
       const isCore = core.includes(source.replace(/^lib\//, '')) && source.startsWith('lib/')
       return { path: `kedge-room:${isCore ? 'core' : source}`, external: true }
     })
-    onResolve({ filter: /^[a-z]/ }, ({ path }) => (packages.includes(path) ? { path: `kedge-room:vendor/${path}`, external: true } : undefined))
+    onResolve({ filter: /^[a-z]/ }, ({ path }) =>
+      packages.includes(path) ? { path: `kedge-room:vendor/${path}`, external: true } : undefined,
+    )
   },
 }
 
