@@ -1,5 +1,5 @@
 // The metrics of many targets, without opening a store: few calls a target, since an agent may ask every 15 seconds.
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { open, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Context, Rows } from './contract.ts'
@@ -9,6 +9,7 @@ import { type Facts, metricsText } from './metrics.ts'
 import { type Live, type Overview, overviewOf } from './overview.ts'
 import { stateDir, targetsDir } from './paths.ts'
 import type { CommandLine } from './rows.ts'
+import { allRunning } from './running.ts'
 import { shown } from './shell.ts'
 import { checkName, targetNames } from './target.ts'
 
@@ -21,9 +22,11 @@ async function* factsOf(targets: readonly string[]): AsyncGenerator<Facts> {
   // The environment is asked once: for a thousand targets that alone would be a tenth of the work.
   const states = dirname(stateDir('any'))
   const folders = targetsDir()
+  const running = allRunning(states)
+  const none = new Map<string, never>()
   for (const target of targets) {
-    const overview = overviewOf(`${states}/${target}`)
-    const valid = isValid(target, `${folders}/${target}/target.env`)
+    const overview = overviewOf(`${states}/${target}`, running.get(target) ?? none)
+    const valid = isValid(target, `${folders}/${target}/target.env`, overview)
     yield { target, valid, overview, live: overview.running.size > 0 ? await livesOf(target, overview) : [] }
   }
 }
@@ -41,15 +44,15 @@ async function chosen(names: readonly string[]): Promise<readonly string[]> {
   return names.length > 0 ? names : all
 }
 
-// Whole lines of KEY=value without any quoting but a pair of single quotes: what needs no parser.
-const simple = /^(?:(?:#.*|(?:export )?[A-Z][A-Z0-9_]*=(?:[\w@%+=:,./-]*|'[ -&(-~]*'))?\n)*$/
-
-// The grammar of target.env alone: to validate each setting of a thousand targets takes a second, and each run does it.
-function isValid(target: string, file: string): boolean {
+// The grammar of target.env alone: to validate each setting of a thousand targets takes a second, and each run does it. What a run
+// has read since it was changed is well.
+function isValid(target: string, file: string, { last }: Overview): boolean {
   try {
+    const changed = statSync(file, { throwIfNoEntry: false })?.mtimeMs
+    if (changed === undefined) return false
+    for (const verb in last) if (Date.parse(last[verb]?.last.start ?? '') > changed) return true
     checkName(target)
-    const text = readFileSync(file, 'utf8')
-    return simple.test(text) || parseEnv(text, file).faults.length === 0
+    return parseEnv(readFileSync(file, 'utf8'), file).faults.length === 0
   } catch (error) {
     if (!(error instanceof Failure) && (error as NodeJS.ErrnoException).code === undefined) throw error
     return false

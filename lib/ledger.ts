@@ -24,13 +24,13 @@ export function makeState(state: string): void {
   mkdirSync(join(state, 'logs'), { recursive: true, mode: 0o700 })
 }
 
-/** Writes a file so that a reader sees the old text or the new, never a part. */
-export async function replaceFile(file: string, text: string, mode = 0o640): Promise<void> {
+/** Writes a file so that a reader sees the old text or the new, never a part. `durable`: nor does a power cut leave an empty one. */
+export async function replaceFile(file: string, text: string, mode = 0o640, durable = true): Promise<void> {
   const temporary = `${file}.${process.pid}.new`
   const handle = await open(temporary, 'w', mode)
   try {
     await handle.writeFile(text)
-    await handle.sync()
+    if (durable) await handle.sync()
   } finally {
     await handle.close()
   }
@@ -69,7 +69,7 @@ export async function append(state: string, run: RunRow): Promise<void> {
   const good = isGood(run) ? { ...bare, ...(results && { results }) } : before?.good
   const bad = !isGood(run) && run.state !== 'skipped' ? bare : before?.bad
   last[run.verb] = { last: bare, ...(good && { good }), ...(bad && { bad }), counts }
-  await replaceFile(lastFile(state), JSON.stringify(last))
+  await replaceFile(lastFile(state), JSON.stringify(last), 0o640, false) // the ledger has it all
 }
 
 const block = 65_536

@@ -5,11 +5,11 @@ import { holders } from './lock.ts'
 import type { Live } from './overview.ts'
 import { exists, type Identity, identity, judge } from './process.ts'
 import type { RunRow } from './rows.ts'
-import { lockDir, type Running, readRunning } from './running.ts'
+import { lockDir, type Running, runningOf } from './running.ts'
 
 let here: Identity | undefined
 
-// A run without a lock has its id in the place's name: running-restore-20261120T074449Z-1a2b3c.json.
+// A run without a lock has its id in the place's name: restore-20261120T074449Z-1a2b3c.
 const isLock = (place: string) => /^\w+$/.test(place)
 
 /**
@@ -33,7 +33,7 @@ export async function liveRuns(target: string): Promise<Live[]> {
     if (!holder || name === 'ledger') continue
     found.set(holder.run, { run: holder.run, verb: holder.verb, pid: holder.pid, start: holder.at, alive, lock: name })
   }
-  for (const running of await readRunning(target)) {
+  for (const running of runningOf(target).values()) {
     const held = found.get(running.run)
     // Only restore has no lock: its pid alone tells.
     const alive = running.verb === 'restore' && exists(running.pid) ? 'yes' : 'no'

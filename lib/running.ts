@@ -1,45 +1,67 @@
-// The state files of living runs: running-LOCK.json, from which anyone can read how far a run is.
-import { readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+// The state files of living runs: STATE/.running/TARGET@PLACE.json, from which anyone can read how far a run is. All targets' lie in one
+// folder, so that an agent sees with one look that of a thousand targets nothing runs. PLACE is the run's lock, or verb-RUN without one.
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import type { Progress } from './contract.ts'
-import { readJson } from './ledger.ts'
 import { stateDir } from './paths.ts'
 
 export type Running = { run: string; verb: string; pid: number; start: string; progress?: Progress }
 
 export const lockDir = (target: string): string => join(stateDir(target), 'lock')
-const file = (state: string, place: string) => join(state, `running-${place}.json`)
+
+const folder = (state: string) => join(dirname(state), '.running')
+const file = (state: string, place: string) => join(folder(state), `${basename(state)}@${place}.json`)
 
 let written = 0
 
-/** At most once a second where it is progress; in one rename, so that a reader never sees a part. */
+/** At most once a second where it is progress; in one rename, so that a reader never sees a part. `state`: the target's folder. */
 export function showRunning(state: string, place: string, running: Running): void {
   const now = Date.now()
   if (running.progress && now - written < 1000) return
   written = now
-  const temporary = `${file(state, place)}.new`
-  writeFileSync(temporary, JSON.stringify(running), { mode: 0o640 })
-  renameSync(temporary, file(state, place))
+  const name = file(state, place)
+  if (!running.progress) mkdirSync(folder(state), { recursive: true, mode: 0o700 })
+  writeFileSync(`${name}.new`, JSON.stringify(running), { mode: 0o640 })
+  renameSync(`${name}.new`, name)
 }
 
 export function clearRunning(state: string, place: string): void {
   rmSync(file(state, place), { force: true })
 }
 
-/** The state files that lie there: of living runs, and of dead ones. The lock tells which (lock.ts, holders). */
-export async function readRunning(target: string): Promise<Running[]> {
-  const state = stateDir(target)
-  let names: string[]
-  try {
-    names = readdirSync(state)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
-    throw error
-  }
-  const found: Running[] = []
-  for (const name of names.filter((each) => /^running-.*\.json$/.test(each))) {
-    const running = await readJson<Running>(join(state, name))
-    if (running) found.push(running)
+/**
+ * The state files that lie there, by target and place: of living runs, and of dead ones. The lock tells which (lock.ts, holders).
+ * `states`: the folder of all targets' state.
+ */
+export function allRunning(states: string): Map<string, Map<string, Running>> {
+  const found = new Map<string, Map<string, Running>>()
+  for (const name of namesIn(join(states, '.running'))) {
+    const [, target, place] = /^(.+)@([\w-]+)\.json$/.exec(name) ?? []
+    if (target === undefined || place === undefined) continue
+    const running = read(join(states, '.running', name))
+    if (running) found.set(target, (found.get(target) ?? new Map<string, Running>()).set(place, running))
   }
   return found
+}
+
+/** Those of one target. */
+export const runningOf = (target: string): ReadonlyMap<string, Running> => allRunning(dirname(stateDir(target))).get(target) ?? new Map()
+
+function namesIn(dir: string): string[] {
+  try {
+    return readdirSync(dir)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    return []
+  }
+}
+
+function read(name: string): Running | undefined {
+  try {
+    return JSON.parse(readFileSync(name, 'utf8')) as Running
+  } catch (error) {
+    // Gone meanwhile, or written by a foreign hand.
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' && !(error instanceof SyntaxError)) throw error
+    return undefined
+  }
 }

@@ -17,7 +17,7 @@ export type Options = { maxAge?: number | undefined; now: Date }
 
 /** The rows of a target, one for each verb that it is to do, or that failed. */
 export async function standingOf(target: Target, options: Options): Promise<StatusRow[]> {
-  const { last } = overviewOf(stateDir(target.name))
+  const { last } = overviewOf(stateDir(target.name), new Map())
   return await standing(target, { last, live: await liveRuns(target.name) }, options)
 }
 

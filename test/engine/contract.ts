@@ -325,7 +325,7 @@ function processes(args: string): number {
 /** Temporary files in the state and cache folders. */
 function leftovers(machine: Machine): string[] {
   const all = [machine.state, machine.cache].flatMap((dir) => fs.readdirSync(dir, { recursive: true }).map(String))
-  return all.filter((name) => /\.new$|names-|running-|scratch\/./.test(name))
+  return all.filter((name) => /\.new$|names-|@.*json$|scratch\/./.test(name))
 }
 
 /** The environment for running kedge without root's right to read everything. */

@@ -13,6 +13,7 @@ import { verifyIdentity } from './identity.ts'
 import { withNames } from './names.ts'
 import { literal } from './pattern.ts'
 import { savePaths, saveStream } from './save.ts'
+import { snapshotsOf } from './snapshots.ts'
 import { askRestic, explain, localRepository, version } from './tool.ts'
 import type { Version } from './version.ts'
 
@@ -81,33 +82,43 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
   const restic = await version(target)
   const dryRun = context.mode === 'dry-run'
   const { present } = await presentPaths(wanted)
+  const began = new Date()
   const identity = startIdentity(target, context)
   const saving: RunContext = { ...context, signal: AbortSignal.any([context.signal, identity.signal]) }
+  const confirmed = async (work: Promise<Summary>): Promise<Summary> => {
+    identity.ask()
+    const summary = await work
+    await identity.confirmed()
+    return summary
+  }
   try {
     if (present.length > 0) {
       const save = (args: string[]) => withoutOwnDeadLocks(target, saving, () => savePaths(target, args, saving))
-      const summary = options.names
-        ? await withNames(target, present, (from) => save(pathsArgs(target, options, { from }, dryRun, restic)))
-        : await save(pathsArgs(target, options, present, dryRun, restic))
-      yield await identity.confirm(summary)
+      yield await confirmed(
+        options.names
+          ? withNames(target, present, (from) => save(pathsArgs(target, options, { from }, dryRun, restic)))
+          : save(pathsArgs(target, options, present, dryRun, restic)),
+      )
     }
     const failures: Failure[] = []
     for (const stream of streams) {
       try {
         const args = streamArgs(target, options, stream.name, dryRun, restic)
-        const summary = await withoutOwnDeadLocks(target, saving, () => saveStream(target, stream, args, saving))
-        yield await identity.confirm(summary)
+        yield await confirmed(withoutOwnDeadLocks(target, saving, () => saveStream(target, stream, args, saving)))
       } catch (error) {
-        // A dump that fails must not keep the next one from being saved; the last one's class is the run's.
+        // A dump that fails must not keep the next one from being saved; the first one's class is the run's.
         if (!(error instanceof Failure) || saving.signal.aborted) throw error
         failures.push(error)
         context.log(`stream '${stream.name}': ${error.message}`)
       }
     }
-    if (failures[0])
-      throw failures.length === 1
-        ? failures[0]
-        : new Failure(failures[0].class, `${failures.length} streams failed: ${failures.map((each) => each.message).join('; ')}`)
+    const [first, ...more] = failures
+    if (first && more.length > 0)
+      throw new Failure(first.class, `${failures.length} streams failed: ${failures.map((each) => each.message).join('; ')}`)
+    if (first) throw first
+  } catch (error) {
+    if (identity.signal.aborted && error instanceof Failure && error.class === 'refused' && !dryRun) await takeBack(target, context, began)
+    throw error
   } finally {
     await identity.stop()
   }
@@ -120,28 +131,33 @@ export default backup
  */
 function startIdentity(target: Target, context: RunContext) {
   const refused = new AbortController()
-  const stop = new AbortController()
-  const answer = verifyIdentity(target, context, AbortSignal.any([context.signal, stop.signal]))
-  answer.catch((error) => refused.abort(error))
+  const over = new AbortController()
+  const signal = AbortSignal.any([context.signal, over.signal])
+  let answer: Promise<unknown> | undefined
   return {
     signal: refused.signal,
-    async confirm(summary: Summary): Promise<Summary> {
-      try {
-        await answer
-      } catch (error) {
-        if (error instanceof Failure && error.class === 'refused' && !summary.dryRun) await takeBack(target, context, summary)
-        throw error
-      }
-      return summary
+    /** After the work itself has been started: its restic is the one that is waited for. */
+    ask() {
+      answer ??= verifyIdentity(target, context, signal)
+      answer.catch((error) => refused.abort(error))
+    },
+    /** The answer, before anything is called done. */
+    confirmed: async (): Promise<void> => {
+      await answer
     },
     async stop() {
-      stop.abort(new Error('the backup is over'))
-      await answer.catch(() => undefined)
+      over.abort(new Error('the backup is over'))
+      await answer?.catch(() => undefined) // thrown by the work that it cancelled
     },
   }
 }
 
-async function takeBack(target: Target, context: RunContext, { snapshot }: Summary): Promise<void> {
-  await askRestic(target, ['forget', snapshot], context, { action: `take snapshot ${snapshot.slice(0, 8)} out of the foreign store` })
-  context.log(`snapshot ${snapshot.slice(0, 8)} was taken out of the foreign store again`)
+/** What this run has put into a foreign store before the answer came, also where the cancelling met a snapshot that was just made. */
+async function takeBack(target: Target, context: RunContext, since: Date): Promise<void> {
+  const host = target.env.HOST || hostname()
+  const made = (await snapshotsOf(target, context)).filter((each) => each.host === host && Date.parse(each.time) >= since.getTime())
+  for (const { id } of made) {
+    await askRestic(target, ['forget', id], context, { action: `take snapshot ${id.slice(0, 8)} out of the foreign store` })
+    context.log(`snapshot ${id.slice(0, 8)} was taken out of the foreign store again`)
+  }
 }

@@ -5,7 +5,7 @@ import { preamble } from '../../preamble.ts'
 import type { CommandLine } from '../../rows.ts'
 import { resticEnv } from './tool.ts'
 
-const cloud = /^(AWS|B2|AZURE|GOOGLE|OS|ST|RCLONE)_/
+const cloud = /^(?:AWS|B2|AZURE|GOOGLE|OS|ST|RCLONE|RESTIC_REST)_/
 
 /** What is added to the environment of `target` so that it copies from `from`. Failure 'config' when both name different credentials. */
 export function secondEnv(
