@@ -1,17 +1,19 @@
-// Builds dist/: one small CommonJS file a command and a library file, one core (what every command needs), one file a
-// package, loaded when used. `--tests` bundles the tests into .build/test instead.
+// Builds dist/: one small CommonJS file a command and a library file, two bundles (core: what every command needs; runs: what a backup
+// needs), one file a package; all loaded when used. `--tests` bundles the tests into .build/test instead.
 import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { basename, dirname, join, relative } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 
 const root = dirname(fileURLToPath(import.meta.url))
 process.chdir(root)
 const { version, dependencies } = JSON.parse(await readFile('package.json', 'utf8'))
-/** Loaded by every command: one file instead of seven. */
-const core = ['cli', 'failure', 'format', 'log', 'nearest', 'printer', 'shell']
-const packages = Object.keys(dependencies)
+const packages = Object.keys(dependencies).filter((name) => name !== 'minimist') // small, and every command needs it
 const out = `.build/dist-${process.pid}`
+/** Loaded by every command: one file instead of seven. */
+const core = ['cli', 'failure', 'format', 'log', 'nearest', 'printer', 'shell'].map((name) => `lib/${name}`)
+/** Where a backup begins: what these import is loaded by nearly every run, and is one file too. */
+const runs = ['several', 'lifecycle', 'secret', 'source/names', 'engine/restic/backup'].map((name) => `lib/${name}`)
 
 const sources = async (folder) => (await readdir(folder, { recursive: true })).filter((name) => name.endsWith('.ts')).sort()
 
@@ -34,21 +36,51 @@ async function tests() {
   })
 }
 
-// An import of a library file becomes a require of its built file, relative to the importer's place in dist/.
-const rooms = {
+const sourceOf = (path) => relative(root, path).replace(/\.ts$/, '')
+
+/** The library files that these import statically, themselves included; dynamic imports are loaded when used. */
+async function closure(entries) {
+  const { metafile } = await build({
+    entryPoints: entries.map((name) => `${name}.ts`),
+    bundle: true,
+    write: false,
+    metafile: true,
+    outdir: '.build/closure',
+    platform: 'node',
+    format: 'esm',
+    packages: 'external',
+    logLevel: 'silent',
+  })
+  const found = new Set()
+  const visit = (name) => {
+    if (found.has(name) || core.includes(name)) return
+    found.add(name)
+    for (const { path, kind, external } of metafile.inputs[`${name}.ts`].imports)
+      if (kind === 'import-statement' && !external) visit(path.replace(/\.ts$/, ''))
+  }
+  entries.forEach(visit)
+  return [...found].sort()
+}
+
+// An import becomes a require of the built file that holds it; `place` makes its path relative to the importer's in dist/. `inside`: what
+// the file that is built holds itself; `bundles`: the files that hold several, each as a namespace.
+const rooms = (bundles, inside = []) => ({
   name: 'rooms',
   setup({ onResolve }) {
     onResolve({ filter: /^\./ }, ({ path, resolveDir, kind }) => {
-      if (kind === 'entry-point') return undefined
-      const source = relative(root, join(resolveDir, path)).replace(/\.ts$/, '')
-      const isCore = core.includes(source.replace(/^lib\//, '')) && source.startsWith('lib/')
-      return { path: `kedge-room:${isCore ? 'core' : source}`, external: true }
+      const source = sourceOf(join(resolveDir, path))
+      if (kind === 'entry-point' || inside.includes(source)) return undefined
+      const bundle = Object.keys(bundles).find((name) => bundles[name].includes(source))
+      return { path: `kedge-room:${bundle ? `${bundle}#${source}` : source}`, external: true }
     })
     onResolve({ filter: /^[a-z]/ }, ({ path }) =>
       packages.includes(path) ? { path: `kedge-room:vendor/${path}`, external: true } : undefined,
     )
   },
-}
+})
+
+/** The name of a library file in the bundle that holds it. */
+const roomOf = (source) => source.replace(/\W/g, '_')
 
 const shared = {
   bundle: true,
@@ -66,55 +98,35 @@ const shared = {
 async function place(file) {
   const text = await readFile(file, 'utf8')
   const from = dirname(relative(out, file))
-  // The helper's second argument asks for node's view of CommonJS, in which `default` is the whole module; dist/ has esbuild's.
-  const plain = text.replace(/(\w+\(require\("kedge-room:[\w/-]+"\)),1\)/g, '$1)')
-  const placed = plain.replace(/(["'`])kedge-room:([\w/-]+)\1/g, (_, quote, name) => {
-    const to = relative(from, `${name}.cjs`)
-    return `${quote}${to.startsWith('.') ? to : `./${to}`}${quote}`
-  })
+  const to = (name) => {
+    const path = relative(from, `${name}.cjs`)
+    return path.startsWith('.') ? path : `./${path}`
+  }
+  const placed = text
+    // The helper's second argument asks for node's view of CommonJS, in which `default` is the whole module; dist/ has esbuild's.
+    .replace(/(\w+\(require\("kedge-room:[\w/#-]+"\)),1\)/g, '$1)')
+    .replace(/require\("kedge-room:(\w+)#([\w/-]+)"\)/g, (_, bundle, source) => `require("${to(bundle)}").${roomOf(source)}`)
+    .replace(/"kedge-room:([\w/-]+)"/g, (_, name) => `"${to(name)}"`)
+  if (placed.includes('kedge-room:')) throw new Error(`${file}: an import was not placed`)
   if (placed !== text) await writeFile(file, placed)
 }
 
 async function product() {
   await rm(out, { recursive: true, force: true })
   await mkdir(join(out, 'vendor'), { recursive: true })
-  const lib = (await sources('lib'))
-    .map((name) => join('lib', name))
-    .filter((name) => !(dirname(name) === 'lib' && core.includes(basename(name, '.ts'))))
+  const bundles = { core, runs: await closure(runs) }
+  const held = [...Object.values(bundles).flat(), 'lib/contract', 'lib/rows'] // the last two are types only
+  const lib = (await sources('lib')).map((name) => join('lib', name)).filter((name) => !held.includes(name.replace(/\.ts$/, '')))
   const bin = (await sources('bin')).filter((name) => name !== 'kedge.ts').map((name) => join('bin', name))
-  await build({ ...shared, entryPoints: [...lib, ...bin], outdir: out, outbase: '.', plugins: [rooms] })
-  await build({
-    ...shared,
-    entryPoints: ['bin/kedge.ts'],
-    outfile: join(out, 'kedge.cjs'),
-    banner: { js: '#!/usr/bin/env node' },
-    plugins: [rooms],
-  })
-  await build({
-    ...shared,
-    stdin: { contents: core.map((name) => `export * from './lib/${name}.ts'`).join('\n'), resolveDir: root, loader: 'ts' },
-    outfile: join(out, 'core.cjs'),
-    metafile: true,
-    plugins: [
-      {
-        name: 'core',
-        setup({ onResolve }) {
-          onResolve({ filter: /^\./ }, ({ path, resolveDir }) => {
-            const source = relative(root, join(resolveDir, path)).replace(/\.ts$/, '')
-            return core.includes(source.replace(/^lib\//, '')) ? undefined : { path: `kedge-room:${source}`, external: true }
-          })
-        },
-      },
-      {
-        name: 'packages',
-        setup: ({ onResolve }) =>
-          onResolve({ filter: /^[a-z]/ }, ({ path }) =>
-            path !== 'minimist' && packages.includes(path) ? { path: `kedge-room:vendor/${path}`, external: true } : undefined,
-          ),
-      },
-    ],
-  })
-  for (const name of packages.filter((each) => each !== 'minimist')) {
+  await build({ ...shared, entryPoints: [...lib, ...bin], outdir: out, outbase: '.', plugins: [rooms(bundles)] })
+  const banner = { js: '#!/usr/bin/env node' }
+  await build({ ...shared, entryPoints: ['bin/kedge.ts'], outfile: join(out, 'kedge.cjs'), banner, plugins: [rooms(bundles)] })
+  for (const [name, inside] of Object.entries(bundles)) {
+    const contents = inside.map((source) => `export * as ${roomOf(source)} from './${source}.ts'`).join('\n')
+    const stdin = { contents, resolveDir: root, loader: 'ts' }
+    await build({ ...shared, stdin, outfile: join(out, `${name}.cjs`), plugins: [rooms(bundles, inside)] })
+  }
+  for (const name of packages) {
     await build({
       ...shared,
       stdin: { contents: `export * from '${name}'`, resolveDir: root },

@@ -9,7 +9,7 @@ import { guards, judge } from './guard.ts'
 import { logFile, makeState, newest, runId } from './ledger.ts'
 import { type Holder, type Lock, take } from './lock.ts'
 import { logTo, redact } from './log.ts'
-import { readMarks, writeMarks } from './marks.ts'
+import { type Marks, readMarks, writeMarks } from './marks.ts'
 import { stateDir } from './paths.ts'
 import { preamble } from './preamble.ts'
 import { gather } from './preflight.ts'
@@ -240,15 +240,23 @@ async function guard(
   }
 }
 
-async function suspect(target: Target, summary: Summary, warn: RunContext['warn']): Promise<void> {
-  const history: Summary[] = []
-  const marks = await readMarks(target.name)
+/** The last good backups of the same source, the newest first. What was accepted is the new usual: what was before it counts no more. */
+async function historyOf(target: Target, summary: Summary, marks: Marks): Promise<Summary[]> {
+  const found: Summary[] = []
   for await (const run of newest(stateDir(target.name))) {
     if (run.verb !== 'backup' || (run.state !== 'success' && run.state !== 'warning')) continue
-    for (const row of run.results ?? [])
-      if (row.kind === 'summary' && row.stream === summary.stream && !marks.suspects[row.snapshot]) history.push(row)
-    if (history.length >= 10) break
+    for (const row of run.results ?? []) {
+      if (row.kind !== 'summary' || row.stream !== summary.stream || marks.suspects[row.snapshot]) continue
+      found.push(row)
+      if (found.length >= 10 || marks.accepted.some((id) => row.snapshot.startsWith(id) || id.startsWith(row.snapshot))) return found
+    }
   }
+  return found
+}
+
+async function suspect(target: Target, summary: Summary, warn: RunContext['warn']): Promise<void> {
+  const marks = await readMarks(target.name)
+  const history = await historyOf(target, summary, marks)
   const percent = (key: string) => Number(target.env[key] || 0)
   const reason = suspicious(summary, history, { shrink: percent('SHRINK_LIMIT'), churn: percent('CHURN_LIMIT') })
   if (!reason) return

@@ -93,10 +93,12 @@ export async function recover(target: Target, crashed: readonly Holder[], contex
 
 export const bury = (target: Target): void => rmSync(deadFile(target), { force: true })
 
+// Not by the order of ids: a crashed run is recorded after runs that began later.
 async function isRecorded(target: Target, wanted: string): Promise<boolean> {
+  let looked = 0
   for await (const { run } of newest(stateDir(target.name))) {
     if (run === wanted) return true
-    if (run < wanted) return false
+    if (++looked > 1000) return false
   }
   return false
 }

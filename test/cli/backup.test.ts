@@ -83,6 +83,8 @@ test('a backup that shrank is kept, warned of with status 0, and marked as suspe
   assert.equal(found[0]?.id, (rows[0] as { snapshot?: string }).snapshot)
   assert.deepEqual([last().state, last().status, last().warnings?.length], ['warning', 0, 1])
   assert.equal((await done(m, ['cat', 'web1', `latest:${source}/file 0`])).stdout, '0'.repeat(1000))
+  await done(m, ['accept', 'web1', found[0]?.id ?? ''])
+  assert.equal((await done(m, ['backup', 'web1'])).stderr, '', 'what was accepted is the new usual')
 })
 
 test('a backup in which far more files changed than ever is suspect; with CHURN_LIMIT=0 it is not', async (t) => {
