@@ -90,3 +90,14 @@ test('a command is one file under 60 lines, a library file at most 300', () => {
     assert.ok(lines <= most, `${file} has ${lines} lines, at most ${most}`)
   }
 })
+
+test('docs/architecture.md names every library file, and none that is gone', () => {
+  const page = fs.readFileSync(path.join(root, 'docs/architecture.md'), 'utf8')
+  const named = [...page.matchAll(/^\| `(lib\/[^`]+)` \|/gm)].map(([, name]) => name).sort()
+  assert.deepEqual(
+    named,
+    sources()
+      .filter((name) => name.startsWith('lib/'))
+      .sort(),
+  )
+})
