@@ -1,5 +1,5 @@
-// Builds dist/: one small CommonJS file a command and a library file, two bundles (core: what every command needs; runs: what a backup
-// needs), one file a package; all loaded when used. `--tests` bundles the tests into .build/test instead.
+// Builds dist/: one small CommonJS file a command and a library file, three bundles (core: what every command needs; base: what reads
+// targets and their state; runs: what a run needs besides), one file a package; all loaded when used. `--tests` bundles the tests into .build/test instead.
 import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -12,7 +12,8 @@ const packages = Object.keys(dependencies).filter((name) => name !== 'minimist')
 const out = `.build/dist-${process.pid}`
 /** Loaded by every command: one file instead of seven. */
 const core = ['cli', 'failure', 'format', 'log', 'nearest', 'printer', 'shell'].map((name) => `lib/${name}`)
-/** Where a backup begins: what these import is loaded by nearly every run, and is one file too. */
+/** What these import is one file too: what nearly every command reads, and what a run needs besides. */
+const reading = ['target', 'ledger', 'running'].map((name) => `lib/${name}`)
 const runs = ['several', 'lifecycle', 'secret', 'source/names', 'engine/restic/backup'].map((name) => `lib/${name}`)
 
 const sources = async (folder) => (await readdir(folder, { recursive: true })).filter((name) => name.endsWith('.ts')).sort()
@@ -39,7 +40,7 @@ async function tests() {
 const sourceOf = (path) => relative(root, path).replace(/\.ts$/, '')
 
 /** The library files that these import statically, themselves included; dynamic imports are loaded when used. */
-async function closure(entries) {
+async function closure(entries, without = []) {
   const { metafile } = await build({
     entryPoints: entries.map((name) => `${name}.ts`),
     bundle: true,
@@ -53,7 +54,7 @@ async function closure(entries) {
   })
   const found = new Set()
   const visit = (name) => {
-    if (found.has(name) || core.includes(name)) return
+    if (found.has(name) || core.includes(name) || without.includes(name)) return
     found.add(name)
     for (const { path, kind, external } of metafile.inputs[`${name}.ts`].imports)
       if (kind === 'import-statement' && !external) visit(path.replace(/\.ts$/, ''))
@@ -114,7 +115,8 @@ async function place(file) {
 async function product() {
   await rm(out, { recursive: true, force: true })
   await mkdir(join(out, 'vendor'), { recursive: true })
-  const bundles = { core, runs: await closure(runs) }
+  const base = await closure(reading)
+  const bundles = { core, base, runs: await closure(runs, base) }
   const held = [...Object.values(bundles).flat(), 'lib/contract', 'lib/rows'] // the last two are types only
   const lib = (await sources('lib')).map((name) => join('lib', name)).filter((name) => !held.includes(name.replace(/\.ts$/, '')))
   const bin = (await sources('bin')).filter((name) => name !== 'kedge.ts').map((name) => join('bin', name))

@@ -5,36 +5,45 @@ import { dirname, join } from 'node:path'
 import type { Context, Rows } from './contract.ts'
 import { parseEnv } from './env.ts'
 import { type Class, Failure } from './failure.ts'
-import { type Facts, metricsText } from './metrics.ts'
-import { type Live, type Overview, overviewOf } from './overview.ts'
+import { metricsText, samplesOf, validity } from './metrics.ts'
+import { overviewOf } from './overview.ts'
 import { stateDir, targetsDir } from './paths.ts'
+import { prepared } from './prepared.ts'
 import type { CommandLine } from './rows.ts'
-import { allRunning } from './running.ts'
+import { allRunning, type Running } from './running.ts'
 import { shown } from './shell.ts'
 import { checkName, targetNames } from './target.ts'
 
 /** The Prometheus text of these targets; of all without names. A name without a target is Failure 'misuse'. */
 export async function exported(names: readonly string[]): Promise<string> {
-  return await metricsText(factsOf(await chosen(names)), new Date())
-}
-
-async function* factsOf(targets: readonly string[]): AsyncGenerator<Facts> {
+  const targets = await chosen(names)
   // The environment is asked once: for a thousand targets that alone would be a tenth of the work.
   const states = dirname(stateDir('any'))
-  const folders = targetsDir()
   const running = allRunning(states)
-  const none = new Map<string, never>()
+  // Locks and processes are looked at only where something runs: what that needs is not even loaded otherwise.
+  const glance = running.size > 0 ? (await import('./live.ts')).glance : undefined
+  return metricsText(samples(targets, states, running, glance))
+}
+
+type Glance = typeof import('./live.ts').glance
+
+function* samples(targets: readonly string[], states: string, running: ReturnType<typeof allRunning>, glance?: Glance) {
+  const folders = targetsDir()
   for (const target of targets) {
-    const overview = overviewOf(`${states}/${target}`, running.get(target) ?? none)
-    const valid = isValid(target, `${folders}/${target}/target.env`, overview)
-    yield { target, valid, overview, live: overview.running.size > 0 ? await livesOf(target, overview) : [] }
+    const state = `${states}/${target}`
+    const places = running.get(target)
+    const ready = places ? undefined : prepared(state, target)
+    const { samples, at } = ready ?? sampled(target, state, places, glance)
+    yield { valid: validity(target, isValid(target, `${folders}/${target}/target.env`, at)), samples }
   }
 }
 
-// Locks and processes are looked at only where something runs: what that needs is not even loaded otherwise.
-async function livesOf(target: string, { running }: Overview): Promise<Live[]> {
-  const { glance } = await import('./live.ts')
-  return [...running].map(([place, each]) => glance(target, place, each))
+/** The samples of a target that has none prepared, or in which something runs. */
+function sampled(target: string, state: string, places: ReadonlyMap<string, Running> = new Map(), glance?: Glance) {
+  const overview = overviewOf(state, places)
+  const live = glance ? [...places].map(([place, each]) => glance(target, place, each)) : []
+  const starts = Object.values(overview.last).map(({ last }) => Date.parse(last.start))
+  return { samples: samplesOf({ target, overview, live }, new Date()), at: Math.max(0, ...starts) }
 }
 
 async function chosen(names: readonly string[]): Promise<readonly string[]> {
@@ -45,12 +54,12 @@ async function chosen(names: readonly string[]): Promise<readonly string[]> {
 }
 
 // The grammar of target.env alone: to validate each setting of a thousand targets takes a second, and each run does it. What a run
-// has read since it was changed is well.
-function isValid(target: string, file: string, { last }: Overview): boolean {
+// has read since it was changed is well. `at`: when the newest run began, in milliseconds.
+function isValid(target: string, file: string, at: number): boolean {
   try {
     const changed = statSync(file, { throwIfNoEntry: false })?.mtimeMs
     if (changed === undefined) return false
-    for (const verb in last) if (Date.parse(last[verb]?.last.start ?? '') > changed) return true
+    if (at > changed) return true
     checkName(target)
     return parseEnv(readFileSync(file, 'utf8'), file).faults.length === 0
   } catch (error) {

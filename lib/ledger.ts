@@ -5,19 +5,27 @@ import { open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { RunRow } from './rows.ts'
 
-export type Last = {
-  /**
-   * Of each verb: the last run, the last good one, the last bad one, and how many ended in each state. Only the good one has its
-   * results: metrics read this file for a thousand targets at once.
-   */
-  [verb: string]: { last: RunRow; good?: RunRow; bad?: RunRow; counts: Record<string, number> }
-}
+/** Of each verb: the last run, the last good one, the last bad one, and how many ended in each state. Warnings are in the ledger only. */
+export type Last = { [verb: string]: { last: RunRow; good?: RunRow; bad?: RunRow; counts: Record<string, number> } }
 
 const ledgerFile = (state: string) => join(state, 'runs.ndjson')
 const lastFile = (state: string) => join(state, 'last.json')
 export const logFile = (state: string, run: string): string => join(state, 'logs', `${run}.log`)
 
 export const isGood = (run: RunRow): boolean => run.state === 'success' || (run.state === 'warning' && run.status === 0)
+
+const isBad = (run: RunRow): boolean => !isGood(run) && run.state !== 'skipped'
+
+/** last.json as it is written has the last run once; here it is the good or the bad one too. */
+export function completed(last: Last | undefined): Last {
+  for (const verb in last) {
+    const known = last[verb]
+    if (!known?.last) continue
+    if (isGood(known.last)) known.good = known.last
+    else if (isBad(known.last)) known.bad = known.last
+  }
+  return last ?? {}
+}
 
 /** Creates a target's state folder, closed to others. */
 export function makeState(state: string): void {
@@ -48,7 +56,7 @@ export async function readJson<T>(file: string): Promise<T | undefined> {
   }
 }
 
-export const readLast = async (state: string): Promise<Last> => (await readJson<Last>(lastFile(state))) ?? {}
+export const readLast = async (state: string): Promise<Last> => completed(await readJson<Last>(lastFile(state)))
 
 /** Adds a run. The caller holds a lock of the target; check and drill may append beside a backup: one write each, O_APPEND. */
 export async function append(state: string, run: RunRow): Promise<void> {
@@ -66,9 +74,14 @@ export async function append(state: string, run: RunRow): Promise<void> {
   const before = last[run.verb]
   const counts = { ...before?.counts, [run.state]: (before?.counts[run.state] ?? 0) + 1 }
   const { warnings: _, results, ...bare } = run
-  const good = isGood(run) ? { ...bare, ...(results && { results }) } : before?.good
-  const bad = !isGood(run) && run.state !== 'skipped' ? bare : before?.bad
-  last[run.verb] = { last: bare, ...(good && { good }), ...(bad && { bad }), counts }
+  const [good, bad] = [isGood(run), isBad(run)]
+  // The last run is the last good or the last bad one as well: written once, since metrics read this file for a thousand targets.
+  last[run.verb] = {
+    last: good && results ? { ...bare, results } : bare,
+    ...(before?.good && !good && { good: before.good }),
+    ...(before?.bad && !bad && { bad: before.bad }),
+    counts,
+  }
   await replaceFile(lastFile(state), JSON.stringify(last), 0o640, false) // the ledger has it all
 }
 

@@ -4,8 +4,7 @@
 import type { Live, Overview } from './overview.ts'
 import type { RunRow } from './rows.ts'
 
-/** A target whose configuration cannot be read has `valid: false`; what its earlier runs left is shown all the same. */
-export type Facts = { target: string; valid: boolean; overview: Pick<Overview, 'last' | 'sizes'>; live: readonly Live[] }
+export type Facts = { target: string; overview: Pick<Overview, 'last' | 'sizes'>; live: readonly Live[] }
 
 const metrics = {
   kedge_config_error: ['gauge', 'Whether the configuration of the target cannot be read (1).'],
@@ -32,36 +31,38 @@ const metrics = {
 } as const
 type Name = keyof typeof metrics
 
-/** The whole text, ending in a line feed. Of each target only its lines are kept, packed: a thousand targets are no load for the collector. */
-export async function metricsText(all: Iterable<Facts> | AsyncIterable<Facts>, now: Date): Promise<string> {
-  const families = Object.entries(metrics).map(
-    ([name, [type, help]]): Family => ({ head: `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`, text: '', packed: [] }),
-  )
-  const places = Object.fromEntries(Object.keys(metrics).map((name, index) => [name, families[index]])) as Record<Name, Family>
-  const pack = () => {
-    for (const family of families) {
-      if (family.text !== '') family.packed.push(Buffer.from(family.text))
-      family.text = ''
-    }
+const families = Object.keys(metrics) as Name[]
+const places = Object.fromEntries(families.map((name, index) => [name, index])) as Record<Name, number>
+
+/** A target's samples, one text a metric in the order of the table: what is kept prepared (prepared.ts) and joined by the thousand. */
+export type Samples = readonly string[]
+
+export function samplesOf(facts: Facts, now: Date): Samples {
+  const texts: string[] = families.map(() => '')
+  const target = `{target="${escaped(facts.target)}"`
+  const add: Add = (name, value, labels = '') => {
+    if (typeof value === 'number' && !Number.isNaN(value)) texts[places[name]] += `${name}${target}${labels}} ${value}\n`
   }
-  let count = 0
-  for await (const facts of all) {
-    const target = `{target="${escaped(facts.target)}"`
-    const add: Add = (name, value, labels = '') => {
-      if (typeof value === 'number' && !Number.isNaN(value)) places[name].text += `${name}${target}${labels}} ${value}\n`
-    }
-    add('kedge_config_error', facts.valid ? 0 : 1)
-    addRuns(facts, add)
-    addSizes(facts, add)
-    addLive(facts, add, now)
-    if (++count % 32 === 0) pack()
-  }
-  pack()
-  const parts = families.filter(({ packed }) => packed.length > 0).flatMap(({ head, packed }) => [Buffer.from(head), ...packed])
-  return Buffer.concat(parts).toString('utf8')
+  addRuns(facts, add)
+  addSizes(facts, add)
+  addLive(facts, add, now)
+  return texts
 }
 
-type Family = { readonly head: string; text: string; readonly packed: Buffer[] }
+/** What only the moment of asking tells: whether its configuration can be read. */
+export const validity = (target: string, valid: boolean): string => `kedge_config_error{target="${escaped(target)}"} ${valid ? 0 : 1}\n`
+
+/** The whole text, ending in a line feed: each metric with its help and type, and its samples of all targets together. */
+export function metricsText(all: Iterable<{ valid: string; samples: Samples }>): string {
+  const texts = families.map(() => '')
+  for (const { valid, samples } of all) {
+    texts[0] = (texts[0] ?? '') + valid
+    for (let index = 1; index < samples.length; index++) if (samples[index] !== '') texts[index] = (texts[index] ?? '') + samples[index]
+  }
+  const heads = families.map((name) => `# HELP ${name} ${metrics[name][1]}\n# TYPE ${name} ${metrics[name][0]}\n`)
+  return texts.map((text, index) => (text === '' ? '' : heads[index] + text)).join('')
+}
+
 type Add = (name: Name, value: number | null | undefined, labels?: string) => void
 
 function addRuns({ overview: { last }, live }: Facts, add: Add): void {

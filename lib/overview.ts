@@ -1,10 +1,7 @@
 // What is known of a target without opening its store: its last runs, what runs now, its sizes. Read for thousands of targets at once,
 // thus with few calls, none of them deferred (a promise a file costs more than the file), and few imports.
 import { existsSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import type { Context } from './contract.ts'
-import { type Last, makeState, replaceFile } from './ledger.ts'
-import { stateDir } from './paths.ts'
+import { completed, type Last } from './ledger.ts'
 import type { Alive } from './process.ts'
 import type { Sizes } from './rows.ts'
 import type { Running } from './running.ts'
@@ -14,26 +11,11 @@ export type Live = Running & { alive: Alive; lock?: string }
 /** `running`: the state files of runs by their place (running.ts), of living and of dead ones. */
 export type Overview = { readonly last: Last; readonly sizes: Sizes | undefined; readonly running: ReadonlyMap<string, Running> }
 
-const sizesFile = (state: string) => join(state, 'sizes.json')
-
-/** Keeps sizes for the metrics; who may not write there has seen them, and the metrics keep the older ones. */
-export async function writeSizes(sizes: Sizes, context: Pick<Context, 'log'>): Promise<void> {
-  const state = stateDir(sizes.target)
-  try {
-    makeState(state)
-    await replaceFile(sizesFile(state), JSON.stringify(sizes))
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
-    if (code !== 'EACCES' && code !== 'EPERM' && code !== 'EROFS') throw error
-    context.log(`the sizes are not kept for the metrics: ${message}`)
-  }
-}
-
 /** `state`: the target's state folder; `running`: what running.ts found of it. */
 export function overviewOf(state: string, running: ReadonlyMap<string, Running>): Overview {
   const sizes = `${state}/sizes.json`
   // To look first is a tenth of the cost of an error.
-  return { last: parsed<Last>(`${state}/last.json`) ?? {}, sizes: existsSync(sizes) ? parsed<Sizes>(sizes) : undefined, running }
+  return { last: completed(parsed<Last>(`${state}/last.json`)), sizes: existsSync(sizes) ? parsed<Sizes>(sizes) : undefined, running }
 }
 
 function parsed<T>(file: string): T | undefined {

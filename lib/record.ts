@@ -8,6 +8,7 @@ import { append, expire, newest, readJson, replaceFile } from './ledger.ts'
 import { type Holder, take } from './lock.ts'
 import { redact } from './log.ts'
 import { stateDir } from './paths.ts'
+import { prepare } from './prepared.ts'
 import type { Row, RunRow } from './rows.ts'
 import { lockDir } from './running.ts'
 
@@ -54,6 +55,7 @@ export async function keep(target: Target, record: RunRow): Promise<void> {
   const lock = await take(lockDir(target.name), 'ledger', { run: record.run, verb: 'record' }, { wait: 30 })
   try {
     await append(state, record)
+    await prepare(state)
     const seconds = parseDuration(target.env.LEDGER_KEEP ?? '')
     if (seconds && record.verb === 'prune') await expire(state, new Date(Date.now() - seconds * 1000))
   } finally {

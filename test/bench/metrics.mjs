@@ -1,11 +1,11 @@
 // The metrics of 1,000 targets with 1,000 runs each, against a node that only reads the tail of each ledger and parses its last line.
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pairs, spread } from './measure.mjs'
-import { addTarget, built, kedge } from './world.mjs'
+import { addTarget, held, kedge } from './world.mjs'
 
-const { append } = createRequire(import.meta.url)(built('lib/ledger'))
+const { append } = held('base', 'lib/ledger')
+const { prepare } = held('runs', 'lib/prepared')
 const targets = 1000
 const runs = 1000
 
@@ -44,9 +44,12 @@ async function makeStates(world) {
   for (let index = 0; index < targets; index++) {
     const own = `target-${String(index).padStart(4, '0')}`
     addTarget(world, own, '/srv/repository', '/srv/www')
+    // As in life: the last runs have read the configuration since it was changed.
+    utimesSync(join(world.env.KEDGE_CONFIG_DIR, 'targets', own, 'target.env'), new Date(2024, 0, 1), new Date(2024, 0, 1))
     const state = join(world.env.KEDGE_STATE_DIR, own)
     mkdirSync(join(state, 'logs'), { recursive: true })
     for (const [file, text] of texts) writeFileSync(join(state, file), text.replaceAll(name, own))
+    await prepare(state)
   }
 }
 

@@ -9,7 +9,9 @@ export const root = dirname(dirname(import.meta.dirname))
 const require = createRequire(import.meta.url)
 /** A built library file: `core`, `lib/retain`. */
 export const built = (name) => join(root, 'dist', `${name}.cjs`)
-const { quote } = require(built('core'))
+/** A library file that a bundle holds (build.mjs). */
+export const held = (bundle, source) => require(built(bundle))[source.replace(/\W/g, '_')]
+const { quote } = held('core', 'lib/shell')
 
 // zx would take bash, and its $'…' which plain sh has not.
 Object.assign($, { shell: '/bin/sh', prefix: '', postfix: '', quote })

@@ -64,7 +64,7 @@ for (const tool of restics()) {
       sameTree(path.join(to, source), source)
       assert.deepEqual(row && counts(row), onDisk(to))
       assert.equal(row?.verified, true)
-      const last = JSON.parse(fs.readFileSync(path.join(m.state, 'web1', 'last.json'), 'utf8')).restore.good as RunRow
+      const last = JSON.parse(fs.readFileSync(path.join(m.state, 'web1', 'last.json'), 'utf8')).restore.last as RunRow
       assert.equal(last.state, 'success')
       assert.deepEqual(last.results, [row])
     })

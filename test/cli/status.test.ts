@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import test from 'node:test'
 import type { Target } from '../../lib/contract.ts'
-import { append } from '../../lib/ledger.ts'
+import { append, readLast } from '../../lib/ledger.ts'
 import type { RunRow, StatusRow } from '../../lib/rows.ts'
 import { nagios, standing } from '../../lib/standing.ts'
 import { done, fake, kedge, type Machine, machine, newTarget, start, startProgram } from '../harness.ts'
@@ -84,7 +84,7 @@ test('how a verb stands follows from its runs, its schedule and the hour', async
   for (const [what, env, runs, expected, maxAge] of cases) {
     const state = fs.mkdtempSync(path.join(tmpdir(), 'kedge-'))
     for (const each of runs) await append(state, each)
-    const last = runs.length > 0 ? JSON.parse(fs.readFileSync(path.join(state, 'last.json'), 'utf8')) : {}
+    const last = await readLast(state)
     // A first run that is long ago is known from the ledger's first lines only through what last.json keeps of other verbs.
     if (what === 'a weekly check never run') last.init = { last: run(ago(24 * 9), { verb: 'init' }), counts: {} }
     fs.rmSync(state, { recursive: true })
