@@ -33,7 +33,11 @@ function overview(misused: boolean): void {
 
 function write(text: string, status: number): void {
   process.exitCode = status
-  writeSync(status === 0 ? 1 : 2, text) // process.stdout would load node:net, 3 ms
+  try {
+    writeSync(status === 0 ? 1 : 2, text) // process.stdout would load node:net, 3 ms
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EPIPE') throw error // the reader went away
+  }
 }
 
 main(process.argv.slice(2))

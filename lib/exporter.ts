@@ -1,40 +1,58 @@
 // The metrics of many targets, without opening a store: few calls a target, since an agent may ask every 15 seconds.
-import { readFileSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { open, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Context, Rows } from './contract.ts'
-import { parseEnv } from './env.ts'
 import { type Class, Failure } from './failure.ts'
-import { metricsText, samplesOf, validity } from './metrics.ts'
+import { metricsText, type Samples, samplesOf, validity } from './metrics.ts'
 import { overviewOf } from './overview.ts'
 import { stateDir, targetsDir } from './paths.ts'
 import { prepared } from './prepared.ts'
 import type { CommandLine } from './rows.ts'
 import { allRunning, type Running } from './running.ts'
 import { shown } from './shell.ts'
-import { checkName, targetNames } from './target.ts'
+import { loadTarget, targetNames } from './target.ts'
 
 /** The Prometheus text of these targets; of all without names. A name without a target is Failure 'misuse'. */
 export async function exported(names: readonly string[]): Promise<string> {
   const targets = await chosen(names)
   // The environment is asked once: for a thousand targets that alone would be a tenth of the work.
   const states = dirname(stateDir('any'))
+  const folders = targetsDir()
   const running = allRunning(states)
   // Locks and processes are looked at only where something runs: what that needs is not even loaded otherwise.
   const glance = running.size > 0 ? (await import('./live.ts')).glance : undefined
-  return metricsText(samples(targets, states, running, glance))
+  const all: { valid: string; samples: Samples }[] = []
+  for (const target of targets) {
+    const state = `${states}/${target}`
+    const places = running.get(target)
+    const { samples, at } = (places ? undefined : prepared(state, target)) ?? sampled(target, state, places, glance)
+    // What a run has read since it was changed is well; to load a thousand targets would take a second.
+    const valid = at > changedAt(`${folders}/${target}/target.env`) || (await loads(target))
+    all.push({ valid: validity(target, valid), samples })
+  }
+  return metricsText(all)
 }
 
 type Glance = typeof import('./live.ts').glance
 
-function* samples(targets: readonly string[], states: string, running: ReturnType<typeof allRunning>, glance?: Glance) {
-  const folders = targetsDir()
-  for (const target of targets) {
-    const state = `${states}/${target}`
-    const places = running.get(target)
-    const ready = places ? undefined : prepared(state, target)
-    const { samples, at } = ready ?? sampled(target, state, places, glance)
-    yield { valid: validity(target, isValid(target, `${folders}/${target}/target.env`, at)), samples }
+/** In milliseconds; for ever young where the file cannot be looked at: then loading tells. */
+function changedAt(file: string): number {
+  try {
+    return statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error
+    return Number.POSITIVE_INFINITY
+  }
+}
+
+async function loads(target: string): Promise<boolean> {
+  try {
+    await loadTarget(target)
+    return true
+  } catch (error) {
+    if (error instanceof Failure) return false
+    throw error
   }
 }
 
@@ -51,21 +69,6 @@ async function chosen(names: readonly string[]): Promise<readonly string[]> {
   const unknown = names.find((name) => !all.includes(name))
   if (unknown !== undefined) throw new Failure('misuse', `no target '${unknown}'`, { hint: 'kedge targets lists them' })
   return names.length > 0 ? names : all
-}
-
-// The grammar of target.env alone: to validate each setting of a thousand targets takes a second, and each run does it. What a run
-// has read since it was changed is well. `at`: when the newest run began, in milliseconds.
-function isValid(target: string, file: string, at: number): boolean {
-  try {
-    const changed = statSync(file, { throwIfNoEntry: false })?.mtimeMs
-    if (changed === undefined) return false
-    if (at > changed) return true
-    checkName(target)
-    return parseEnv(readFileSync(file, 'utf8'), file).faults.length === 0
-  } catch (error) {
-    if (!(error instanceof Failure) && (error as NodeJS.ErrnoException).code === undefined) throw error
-    return false
-  }
 }
 
 /** Measures the stores. One that cannot be measured is reported, and hides neither what is known of it nor the others. */

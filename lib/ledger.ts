@@ -45,12 +45,15 @@ export async function replaceFile(file: string, text: string, mode = 0o640, dura
   await rename(temporary, file)
 }
 
+/** No such file, or no such folder. */
+export const isAbsent = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')
+
 /** JSON of a state file; undefined when there is none. A torn file cannot be: replaceFile wrote it. */
 export async function readJson<T>(file: string): Promise<T | undefined> {
   try {
     return JSON.parse(await readFile(file, 'utf8')) as T
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    if (isAbsent(error)) return undefined
     if (error instanceof SyntaxError) return undefined // a foreign hand: treated as absent, the ledger still has all
     throw error
   }
@@ -135,7 +138,8 @@ function parseRun(line: string): RunRow | undefined {
 export async function expire(state: string, before: Date): Promise<void> {
   const kept: string[] = []
   let dropped = 0
-  for await (const run of newest(state)) {
+  // A torn line is nobody's run; it stays, for whoever wants to know what tore it.
+  for await (const run of newest(state, (line) => kept.push(line))) {
     if (Date.parse(run.start) >= before.getTime()) kept.push(JSON.stringify(run))
     else dropped++
   }

@@ -19,8 +19,8 @@ import { clearRunning, lockDir, type Running, showRunning } from './running.ts'
 import { openSecrets } from './secret.ts'
 import { suspicious } from './suspicion.ts'
 
-/** What a run of each verb takes: a lock (check and drill have their own, beside which a backup may run), a record; `closed`: no secrets. */
-const kinds: Readonly<Record<string, { lock?: 'write' | 'check' | 'drill'; record?: true; guarded?: true; closed?: true }>> = {
+/** What a run of each verb takes: a lock (check and drill have their own, beside which a backup may run), a record; `closed`: no secrets; `open`: it lasts until it is ended. */
+const kinds: Readonly<Record<string, { lock?: 'write' | 'check' | 'drill'; record?: true; guarded?: true; closed?: true; open?: true }>> = {
   backup: { lock: 'write', record: true, guarded: true },
   prune: { lock: 'write', record: true, guarded: true },
   copy: { lock: 'write', record: true, guarded: true },
@@ -34,6 +34,7 @@ const kinds: Readonly<Record<string, { lock?: 'write' | 'check' | 'drill'; recor
   check: { lock: 'check', record: true },
   drill: { lock: 'drill', record: true },
   restore: { record: true },
+  mount: { open: true },
 }
 
 const reported: ReadonlySet<Row['kind']> = new Set([
@@ -100,15 +101,18 @@ export function bare(context: Context, secrets: Readonly<Record<string, string>>
 async function* unrecorded(verb: string, target: Target, context: Context, kind: Kind, body: BodyOf, names: readonly string[] | undefined) {
   let partial = false
   const lock = kind.lock && context.mode === 'act' ? await takeLock(verb, target, context, kind.lock, `${verb}-${process.pid}`) : undefined
+  const limit = kind.open ? { signal: context.signal, clear: () => undefined } : timeLimit(target, context.signal)
+  const limited = { ...context, signal: limit.signal }
   try {
-    const inner = bare(context, kind.closed ? {} : await openSecrets(target, context))
+    const inner = bare(limited, kind.closed ? {} : await openSecrets(target, limited))
     const warn: RunContext['warn'] = (message, kind) => {
       partial ||= kind !== undefined
       inner.warn(message)
     }
-    if (kind.guarded) await guard(verb, target, context, warn, names)
+    if (kind.guarded) await guard(verb, target, limited, warn, names)
     yield* body({ ...inner, warn })
   } finally {
+    limit.clear()
     await lock?.release()
   }
   return partial ? statusOf.partial : 0
@@ -128,11 +132,15 @@ function makeStateOf(target: Target): void {
     makeState(state)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    if (code !== 'EACCES' && code !== 'EPERM' && code !== 'EROFS' && code !== 'ENOSPC') throw error
-    throw new Failure(code === 'ENOSPC' ? 'space' : 'permission', `cannot write state in '${state}': ${(error as Error).message}`, {
-      hint: 'run as the user who owns it; KEDGE_STATE_DIR names another place',
-      cause: error,
-    })
+    if (code === undefined) throw error
+    throw new Failure(
+      code === 'ENOSPC' || code === 'EDQUOT' ? 'space' : 'permission',
+      `cannot write state in '${state}': ${(error as Error).message}`,
+      {
+        hint: 'run as the user who owns it; KEDGE_STATE_DIR names another place',
+        cause: error,
+      },
+    )
   }
 }
 
@@ -160,6 +168,7 @@ async function* recorded(
   let failure: unknown
   const running: Running = { run, verb, pid: process.pid, start: start.toISOString() }
   const place = kind.lock ?? `${verb}-${run}`
+  const groups: number[] = []
   const warn: RunContext['warn'] = (message, kind) => {
     partial ||= kind !== undefined
     warnings.push(redact(message))
@@ -169,11 +178,11 @@ async function* recorded(
   try {
     showRunning(state, place, running)
     const dead = await recover(target, lock?.crashed ?? [], context)
-    const secrets = kind.closed ? {} : await openSecrets(target, context)
-    if (kind.guarded) await guard(verb, target, context, warn, names)
+    const limited = { ...context, signal: limit.signal }
+    const secrets = kind.closed ? {} : await openSecrets(target, limited)
+    if (kind.guarded) await guard(verb, target, limited, warn, names)
     const inner: RunContext = {
-      ...context,
-      signal: limit.signal,
+      ...limited,
       run,
       secrets,
       dead,
@@ -182,9 +191,13 @@ async function* recorded(
         bury(target)
       },
       warn,
-      group: (pgid) => void lock?.note(pgid),
+      group: (pgid) => {
+        groups.push(pgid)
+        if (!lock) showRunning(state, place, { ...running, groups })
+        lock?.note(pgid).catch((error: Error) => context.log(`kedge: cannot note a child in the lock: ${error.message}`))
+      },
       progress: (progress) => {
-        showRunning(state, place, { ...running, progress })
+        showRunning(state, place, { ...running, progress, groups })
         context.progress(progress)
       },
     }
@@ -192,7 +205,7 @@ async function* recorded(
       for (const row of Array.isArray(rows) ? (rows as readonly Row[]) : [rows as Row]) {
         if (!reported.has(row.kind)) continue
         results.push(row)
-        if (row.kind === 'summary' && verb === 'backup') await suspect(target, row, warn)
+        if (row.kind === 'summary' && verb === 'backup' && !row.subset) await suspect(target, row, warn)
       }
       yield rows
     }
@@ -205,10 +218,17 @@ async function* recorded(
     // A reader that went away aborts the signal too: then the generator is returned, and no error was thrown.
     failure ??= context.signal.aborted ? context.signal.reason : undefined
     const record = ended({ target: target.name, run, verb, start, failure, partial, warnings, results, forced: [...context.forced] })
-    await keep(target, record)
+    try {
+      await keep(target, record)
+    } catch (error) {
+      // The work is done, or its own failure says more; but a run that is not on record is not done in full.
+      partial = true
+      context.log(`kedge: cannot record the run: ${(error as Error).message}`)
+    }
     endLog()
     clearRunning(state, place)
-    await lock?.release()
+    // What cannot be released is found dead by the next run.
+    await lock?.release().catch((error: Error) => context.log(`kedge: cannot release the lock: ${error.message}`))
   }
   return partial ? statusOf.partial : 0
 }
@@ -246,7 +266,7 @@ async function historyOf(target: Target, summary: Summary, marks: Marks): Promis
   for await (const run of newest(stateDir(target.name))) {
     if (run.verb !== 'backup' || (run.state !== 'success' && run.state !== 'warning')) continue
     for (const row of run.results ?? []) {
-      if (row.kind !== 'summary' || row.stream !== summary.stream || marks.suspects[row.snapshot]) continue
+      if (row.kind !== 'summary' || row.subset || row.stream !== summary.stream || marks.suspects[row.snapshot]) continue
       found.push(row)
       if (found.length >= 10 || marks.accepted.some((id) => row.snapshot.startsWith(id) || id.startsWith(row.snapshot))) return found
     }

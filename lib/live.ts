@@ -5,12 +5,9 @@ import { holders } from './lock.ts'
 import type { Live } from './overview.ts'
 import { exists, type Identity, identity, judge } from './process.ts'
 import type { RunRow } from './rows.ts'
-import { lockDir, type Running, runningOf } from './running.ts'
+import { isLock, lockDir, type Running, runningOf } from './running.ts'
 
 let here: Identity | undefined
-
-// A run without a lock has its id in the place's name: restore-20261120T074449Z-1a2b3c.
-const isLock = (place: string) => /^\w+$/.test(place)
 
 /**
  * Whether a run lives, without asking ps: a process whose number was given to another counts as alive, and children that outlive kedge by

@@ -1,5 +1,5 @@
 // STORE_ID in target.env: which store a target writes to.
-import { readFile } from 'node:fs/promises'
+import { readFile, realpath, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { RunContext, Target } from './contract.ts'
 import { setEnvKey } from './env.ts'
@@ -9,7 +9,9 @@ import { replaceFile } from './ledger.ts'
 export async function pinStore(target: Target, id: string, context: RunContext): Promise<void> {
   const file = join(target.dir, 'target.env')
   try {
-    await replaceFile(file, setEnvKey(await readFile(file, 'utf8'), 'STORE_ID', id))
+    // The file itself where it is a link, into a git checkout perhaps; its mode stays.
+    const real = await realpath(file)
+    await replaceFile(real, setEnvKey(await readFile(real, 'utf8'), 'STORE_ID', id), (await stat(real)).mode & 0o777)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code !== 'EACCES' && code !== 'EROFS' && code !== 'EPERM') throw error

@@ -4,13 +4,14 @@ import { join } from 'node:path'
 import type { Context, Target } from './contract.ts'
 import { Cancelled, type Class, Failure, statusFor, statusOf } from './failure.ts'
 import { parseDuration } from './format.ts'
-import { append, expire, newest, readJson, replaceFile } from './ledger.ts'
+import { append, expire, newest, readJson, readLast, replaceFile } from './ledger.ts'
 import { type Holder, take } from './lock.ts'
 import { redact } from './log.ts'
 import { stateDir } from './paths.ts'
 import { prepare } from './prepared.ts'
+import { exists } from './process.ts'
 import type { Row, RunRow } from './rows.ts'
-import { lockDir } from './running.ts'
+import { claimRunning, isLock, lockDir, type Running, runningOf } from './running.ts'
 
 export type End = {
   target: string
@@ -54,10 +55,12 @@ export async function keep(target: Target, record: RunRow): Promise<void> {
   const state = stateDir(target.name)
   const lock = await take(lockDir(target.name), 'ledger', { run: record.run, verb: 'record' }, { wait: 30 })
   try {
+    const before = (await readLast(state))[record.verb]?.last.start ?? ''
     await append(state, record)
     await prepare(state)
     const seconds = parseDuration(target.env.LEDGER_KEEP ?? '')
-    if (seconds && record.verb === 'prune') await expire(state, new Date(Date.now() - seconds * 1000))
+    // Once a day is enough.
+    if (seconds && before.slice(0, 10) !== record.start.slice(0, 10)) await expire(state, new Date(Date.now() - seconds * 1000))
   } finally {
     await lock.release()
   }
@@ -70,27 +73,28 @@ const deadFile = (target: Target) => join(stateDir(target.name), 'dead.json')
  * locks may still lie in the store; `bury` forgets them.
  */
 export async function recover(target: Target, crashed: readonly Holder[], context: Context): Promise<number[]> {
+  const lost = deadWithoutLock(target)
   const before = (await readJson<number[]>(deadFile(target))) ?? []
-  const dead = [...new Set([...before, ...crashed.flatMap(({ groups }) => groups.map(({ pgid }) => pgid))])]
+  const groups = [...crashed.flatMap((holder) => holder.groups.map(({ pgid }) => pgid)), ...lost.flatMap((running) => running.groups ?? [])]
+  const dead = [...new Set([...before, ...groups])]
   if (dead.length > before.length) await replaceFile(deadFile(target), JSON.stringify(dead))
-  for (const { run, verb, pid, host, at } of crashed) {
+  for (const { run, verb, pid, at } of [...crashed, ...lost.map((running) => ({ ...running, at: running.start }))]) {
     if (await isRecorded(target, run)) continue
     context.log(`the run ${run} (${verb}) crashed: recorded`)
-    const message = `its process ${pid} on ${host} ended without a word`
-    await keep(target, {
-      kind: 'run',
-      target: target.name,
-      run,
-      verb,
-      state: 'crashed',
-      status: 1,
-      start: at,
-      seconds: 0,
-      class: 'tool',
-      message,
-    })
+    const message = `its process ${pid} ended without a word`
+    const base = { kind: 'run', target: target.name, run, verb, start: at } as const
+    await keep(target, { ...base, state: 'crashed', status: 1, seconds: 0, class: 'tool', message })
   }
   return dead
+}
+
+/** Runs without a lock (restore) that died: who takes their state file away records them. */
+function deadWithoutLock(target: Target): Running[] {
+  const state = stateDir(target.name)
+  return [...runningOf(target.name)]
+    .filter(([place, { pid }]) => !isLock(place) && !exists(pid))
+    .filter(([place]) => claimRunning(state, place))
+    .map(([, running]) => running)
 }
 
 export const bury = (target: Target): void => rmSync(deadFile(target), { force: true })

@@ -3,30 +3,58 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import type { Progress } from './contract.ts'
+import { isAbsent } from './ledger.ts'
+import { say } from './log.ts'
 import { stateDir } from './paths.ts'
 
-export type Running = { run: string; verb: string; pid: number; start: string; progress?: Progress }
+export type Running = { run: string; verb: string; pid: number; start: string; progress?: Progress; groups?: readonly number[] }
 
 export const lockDir = (target: string): string => join(stateDir(target), 'lock')
 
 const folder = (state: string) => join(dirname(state), '.running')
 const file = (state: string, place: string) => join(folder(state), `${basename(state)}@${place}.json`)
 
-let written = 0
+/** Whether a place is the name of a lock; the others have the run's id in them. */
+export const isLock = (place: string): boolean => /^\w+$/.test(place)
 
-/** At most once a second where it is progress; in one rename, so that a reader never sees a part. `state`: the target's folder. */
+let written = 0
+let unwritable = false
+
+/**
+ * At most once a second where it is progress; in one rename, so that a reader never sees a part. `state`: the target's folder. A disk
+ * that is full must not end the backup that is stored elsewhere: it is said once, and the run goes on unseen.
+ */
 export function showRunning(state: string, place: string, running: Running): void {
   const now = Date.now()
-  if (running.progress && now - written < 1000) return
+  if (unwritable || (running.progress && now - written < 1000)) return
   written = now
   const name = file(state, place)
-  if (!running.progress) mkdirSync(folder(state), { recursive: true, mode: 0o700 })
-  writeFileSync(`${name}.new`, JSON.stringify(running), { mode: 0o640 })
-  renameSync(`${name}.new`, name)
+  try {
+    if (!running.progress) mkdirSync(folder(state), { recursive: true, mode: 0o700 })
+    writeFileSync(`${name}.new`, JSON.stringify(running), { mode: 0o640 })
+    renameSync(`${name}.new`, name)
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    if (code === undefined) throw error
+    unwritable = true
+    if (code === 'ENOSPC' || code === 'EDQUOT') for (const left of [`${name}.new`, name]) rmSync(left, { force: true })
+    say(`kedge: cannot show how far the run is: ${message}`)
+  }
+}
+
+/** Takes a dead run's state file away; false when another did so first. */
+export function claimRunning(state: string, place: string): boolean {
+  try {
+    rmSync(file(state, place))
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+    throw error
+  }
 }
 
 export function clearRunning(state: string, place: string): void {
-  rmSync(file(state, place), { force: true })
+  if (!unwritable) rmSync(file(state, place), { force: true })
 }
 
 /**
@@ -51,7 +79,7 @@ function namesIn(dir: string): string[] {
   try {
     return readdirSync(dir)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    if (!isAbsent(error)) throw error
     return []
   }
 }

@@ -6,9 +6,11 @@ import { parseEnv } from './env.ts'
 import { Failure } from './failure.ts'
 import { parseDuration, parseSize } from './format.ts'
 import { type KeyName, keys, passedThrough, words, wrongForm } from './keys.ts'
+import { conceal } from './log.ts'
 import { nearest } from './nearest.ts'
 import { configDir, targetsDir } from './paths.ts'
 import type { EngineName } from './rows.ts'
+import { isSecretKey } from './secretkeys.ts'
 
 export function checkName(name: string): string {
   if (/^[A-Za-z0-9][\w.-]{0,63}$/.test(name) && !name.includes('..')) return name
@@ -32,12 +34,19 @@ const unlessMissing =
   <T>(value: T) =>
   (error: NodeJS.ErrnoException): T => {
     if (error.code === 'ENOENT') return value
+    if (error.code === 'ENOTDIR' || error.code === 'EACCES')
+      throw new Failure(error.code === 'EACCES' ? 'permission' : 'config', `cannot read '${error.path}': ${error.message}`, {
+        cause: error,
+      })
     throw error
   }
 
 async function readOptional(file: string): Promise<string | undefined> {
   try {
-    const { mode } = await stat(file)
+    const { mode, uid } = await stat(file)
+    // It says what is executed: a user of the machine must not say it for root.
+    if (uid !== 0 && uid !== process.geteuid?.())
+      throw new Failure('config', `refusing '${file}': it belongs to user ${uid}`, { hint: 'it must belong to root, or to who runs kedge' })
     if (mode & 0o002) throw new Failure('config', `refusing '${file}': everybody may write it`, { hint: `chmod o-w '${file}'` })
     const bytes = await readFile(file)
     const text = bytes.toString('utf8')
@@ -46,6 +55,8 @@ async function readOptional(file: string): Promise<string | undefined> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT') return undefined
+    if (code === 'ENOTDIR' || code === 'EISDIR')
+      throw new Failure('config', `cannot read '${file}': ${(error as Error).message}`, { cause: error })
     if (code === 'EACCES')
       throw new Failure('permission', `cannot read '${file}': permission denied`, { hint: 'run as the user who owns it', cause: error })
     throw error
@@ -71,6 +82,12 @@ export async function loadTarget(name: string, dir = targetDir(name)): Promise<T
   for (const { file, text } of texts) {
     const parsed = parseEnv(text ?? '', file)
     for (const fault of parsed.faults) faults.push(`${fault.file}:${fault.line}:${fault.column}: ${fault.message}`)
+    const secrets = [...parsed.entries].filter(([key, { value }]) => isSecretKey(key) && value !== '')
+    for (const [, { value }] of secrets) conceal(value)
+    if (secrets.length > 0 && (await stat(file)).mode & 0o077)
+      faults.push(
+        `${file}: ${secrets.map(([key]) => key).join(', ')}: a secret in a file that others can read: chmod 0600, or put it into the secrets (SECRET=)`,
+      )
     for (const [key, { value, line }] of parsed.entries) {
       env[key] = value
       origin[key] = { file, line }

@@ -1,6 +1,5 @@
 // Starting restic for a target: its environment, its password on a descriptor, its lines, its failures.
-import { closeSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
+import { accessSync, closeSync, constants, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { batches, type Child, type Exit, type Options, start } from '../../child.ts'
 import type { RunContext, Target } from '../../contract.ts'
@@ -78,10 +77,7 @@ export const explain = (target: Target, args: readonly string[]): CommandLine =>
   command: explained(resticCommand(target, args)),
 })
 
-export const version = async (target: Target): Promise<Version> => {
-  await mkdir(cacheDir(target.name), { recursive: true, mode: 0o700 })
-  return resticVersion(cacheDir(target.name))
-}
+export const version = (target: Target): Promise<Version> => resticVersion(cacheDir(target.name))
 
 export type Call = Pick<Options, 'stdin' | 'stdout' | 'cwd' | 'onStderr' | 'timeout' | 'grace' | 'signal'> & {
   /** What kedge was about to do, for the message: `list the snapshots in '/srv/r'`. */
@@ -96,7 +92,7 @@ export type Call = Pick<Options, 'stdin' | 'stdout' | 'cwd' | 'onStderr' | 'time
 export function startRestic(target: Target, args: readonly string[], context: RunContext, call: Call): Child {
   checkResticTarget(target, context.secrets)
   const { action, accept: _, env, second, signal = context.signal, onStderr, ...options } = call
-  const command = resticCommand(target, args)
+  const command = resticCommand(target, hasCache(target, context) || args.includes('--no-cache') ? args : ['--no-cache', ...args])
   context.detail(`running: ${explained(command)}`)
   const patience = impatience(target, action)
   const child = start(command, {
@@ -114,6 +110,24 @@ export function startRestic(target: Target, args: readonly string[], context: Ru
   })
   child.done.then(patience.stop, patience.stop)
   return child
+}
+
+const unusable = new Set<string>()
+
+/** restic fails where its cache folder cannot be made or written; without a cache it is slower. Said once. */
+function hasCache(target: Target, context: RunContext): boolean {
+  const folder = cacheDir(target.name)
+  if (unusable.has(folder)) return false
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    accessSync(folder, constants.W_OK)
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error
+    unusable.add(folder)
+    context.log(`restic works without a cache: ${(error as Error).message}`)
+    return false
+  }
 }
 
 /** restic since 0.15 retries for 15 minutes to open a repository that cannot be reached: CONNECT_TIMEOUT ends that. */

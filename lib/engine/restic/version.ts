@@ -49,6 +49,15 @@ export async function resticVersion(cache: string): Promise<Version> {
   const version = parseVersion(stdout)
   if (status !== 0 || !version)
     throw new Failure('tool', `cannot read the version of '${path}': ${(stderr || stdout).trim().split('\n')[0] ?? ''}`)
-  await replaceFile(file, JSON.stringify({ path, size, mtime, version } satisfies Known))
+  await keepKnown(file, { path, size, mtime, version })
   return version
+}
+
+/** Only in a cache folder that is there (restic makes it) and may be written: what cannot be kept is asked again. */
+async function keepKnown(file: string, known: Known): Promise<void> {
+  try {
+    await replaceFile(file, JSON.stringify(known), 0o640, false)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error
+  }
 }
