@@ -4,6 +4,7 @@ import * as fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import test, { after, type TestContext } from 'node:test'
+import { readLast } from '../../lib/ledger.ts'
 import type { Checked } from '../../lib/rows.ts'
 import {
   done,
@@ -118,8 +119,8 @@ for (const tool of restics()) {
     assert.equal(locked.status, 11, locked.stderr)
     assert.equal(errorOf(locked).class, 'locked')
 
-    const last = JSON.parse(fs.readFileSync(path.join(m.state, 'web1', 'last.json'), 'utf8')).check
-    assert.deepEqual([last.last.class, last.bad.class, last.good.status], ['locked', 'locked', 0])
+    const { check } = await readLast(path.join(m.state, 'web1'))
+    assert.deepEqual([check?.last.class, check?.bad?.class, check?.good?.status], ['locked', 'locked', 0])
   })
 }
 
