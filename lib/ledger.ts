@@ -1,7 +1,7 @@
 // What ran: runs.ndjson (one JSON line a run, appended in one write), last.json (the last run and the last good one of each
 // verb, and counts: all that status and metrics need), logs/.
 import { mkdirSync } from 'node:fs'
-import { open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { RunRow } from './rows.ts'
 
@@ -153,6 +153,11 @@ export async function expire(state: string, before: Date): Promise<void> {
     )
   const oldest = runId(before, '')
   for (const name of await readdir(join(state, 'logs'))) if (name < oldest) await rm(join(state, 'logs', name))
+  // Half-written files of runs that were killed; a day is longer than any write takes.
+  for (const name of (await readdir(state)).filter((each) => /\.\d+\.new$/.test(each))) {
+    const { mtimeMs } = await stat(join(state, name))
+    if (Date.now() - mtimeMs > 86_400_000) await rm(join(state, name))
+  }
 }
 
 /** '20261120T074449Z-1a2b3c': sorts by time. */

@@ -202,3 +202,16 @@ test('expire drops the records and logs of old runs and keeps the young, in orde
   await expire(state, at(3000))
   assert.equal(fs.statSync(file).ino, before, 'where nothing is old nothing is written')
 })
+
+test('expire keeps torn lines, and sweeps what killed runs left half written a day ago', async (t) => {
+  const { state, file } = house(t)
+  await append(state, run(1000))
+  fs.appendFileSync(file, '{"torn\n')
+  await append(state, run(4000))
+  const [old, young] = ['last.json.123.new', 'last.json.124.new'].map((name) => path.join(state, name)) as [string, string]
+  for (const name of [old, young]) fs.writeFileSync(name, '')
+  fs.utimesSync(old, new Date(0), new Date(0))
+  await expire(state, at(3000))
+  assert.equal(fs.readFileSync(file, 'utf8'), `{"torn\n${JSON.stringify(run(4000))}\n`)
+  assert.deepEqual([fs.existsSync(old), fs.existsSync(young)], [false, true])
+})

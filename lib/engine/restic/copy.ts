@@ -117,7 +117,7 @@ async function copyTo(first: First, second: Second): Promise<Copied> {
       },
       group(pgid) {
         context.group(pgid)
-        void lock.note(pgid)
+        lock.note(pgid).catch((error: Error) => context.log(`kedge: cannot note a child in the lock: ${error.message}`))
       },
     }
     const { missing } = await compare(first, to, there)
