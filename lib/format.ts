@@ -2,15 +2,15 @@
 
 const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']
 
-/** 1536 -> '1.5 KiB'. */
+/** 1536 -> '1.50 KiB'. What would be rounded to 1024 of a unit is 1 of the next. */
 export function bytes(n: number): string {
   let unit = 0
   let value = Math.abs(n)
-  while (value >= 1024 && unit < units.length - 1) {
+  while (value >= 1023.5 && unit < units.length - 1) {
     value /= 1024
     unit++
   }
-  const digits = unit === 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2
+  const digits = unit === 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2
   return `${n < 0 ? '-' : ''}${value.toFixed(digits)} ${units[unit]}`
 }
 

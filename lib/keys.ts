@@ -70,7 +70,7 @@ export const keys = {
   LOCK_WAIT: { form: 'seconds', help: "wait so long for the store's own lock", default: '60s' },
   ONE_FILE_SYSTEM: { form: 'yes', help: 'stay on the file systems of the paths', default: 'yes' },
   EXCLUDE_CACHES: { form: 'yes', help: 'leave out folders with a CACHEDIR.TAG', default: 'yes' },
-  BACKUP_ARGS: { form: 'words', help: "further options for the engine's backup" },
+  BACKUP_ARGS: { form: 'words', help: "further options for the engine's backup, parted by blanks" },
   PASS_ENV: { form: 'words', help: "variables of the caller's environment that the tools see as well" },
   STREAM_SECRETS: { form: 'words', help: 'secrets that the streams see' },
   LEDGER_KEEP: { form: 'seconds', help: 'how long run records and logs are kept', default: '400d' },
@@ -110,3 +110,6 @@ export function wrongForm(
 }
 
 export const words = (value: string | undefined): string[] => (value ?? '').split(/[\s,]+/).filter(Boolean)
+
+/** Options for a tool, whose values may hold commas. */
+export const byBlanks = (value: string | undefined): string[] => (value ?? '').split(/\s+/).filter(Boolean)

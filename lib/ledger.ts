@@ -5,7 +5,7 @@ import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { RunRow } from './rows.ts'
 
-/** Of each verb: the last run, the last good one, the last bad one, and how many ended in each state. Warnings are in the ledger only. */
+/** Of each verb: the last run, the last good one, the last bad one, and how many ended in each state. Warnings are in the ledger only, but for the message of a run in part. */
 export type Last = { [verb: string]: { last: RunRow; good?: RunRow; bad?: RunRow; counts: Record<string, number> } }
 
 const ledgerFile = (state: string) => join(state, 'runs.ndjson')
@@ -76,8 +76,11 @@ export async function append(state: string, run: RunRow): Promise<void> {
   const last = await readLast(state)
   const before = last[run.verb]
   const counts = { ...before?.counts, [run.state]: (before?.counts[run.state] ?? 0) + 1 }
-  const { warnings: _, results, ...bare } = run
+  const { warnings, results, ...rest } = run
   const [good, bad] = [isGood(run), isBad(run)]
+  // What a run in part is told by is its first warning.
+  const message = run.message ?? (bad ? warnings?.[0] : undefined)
+  const bare = { ...rest, ...(message !== undefined && { message }) }
   // The last run is the last good or the last bad one as well: written once, since metrics read this file for a thousand targets.
   last[run.verb] = {
     last: good && results ? { ...bare, results } : bare,

@@ -124,8 +124,8 @@ const quoted = (value: string): string => (value === '' ? "''" : quote(value))
 function restoring(target: Target): string[] {
   const place = `restored-${target.name}`
   const several = target.streams.length > 0 && target.paths.length > 0
-  // Each stream is a snapshot of its own, and 'latest' would be one of them.
-  const first = several && target.paths[0] !== undefined ? ` --path ${quote(target.paths[0])}` : ''
+  // Each stream is a snapshot of its own, and so is a list of names: 'latest' would be one of them.
+  const first = target.paths[0] !== undefined ? ` --path ${quote(target.paths[0])}` : ''
   const paths = [
     '# 4. The files of the newest snapshot, into a new folder; as root with their owners. In place of latest an id from the list will',
     "#    do. Where nothing may be written into the repository: with --no-lock. 'restic ls latest' lists what is in it.",

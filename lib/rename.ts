@@ -70,6 +70,7 @@ export async function* renameTarget(old: string, now: string, context: Context):
   }
   const row = (path: string, action: FileRow['action']): FileRow => ({ kind: 'file', target: now, path, action })
   if (context.mode === 'explain') {
+    if (target.secret === 'credential' && !moved) yield { kind: 'command', command: resealCommand(target, now) }
     for (const edit of edits) yield { kind: 'command', command: editCommand(edit) }
     for (const [a, b] of moves) yield { kind: 'command', command: `mv ${quote(a)} ${quote(b)}` }
     return
@@ -162,6 +163,13 @@ async function rewriteSheet(name: string): Promise<string | undefined> {
   const tool = await installed()
   await replaceFile(file, recoverySheet({ target, host: hostname(), date: new Date(), tool: tool?.text, secrets: undefined }), 0o600)
   return file
+}
+
+function resealCommand(target: Target, now: string): string {
+  const [file, fresh] = [quote(join(target.dir, 'secret.cred')), quote(join(target.dir, '.secret.cred.new'))]
+  const opened = `values=$(systemd-creds decrypt --name=kedge-${target.name} ${file} -)`
+  const sealed = `printf '%s\\n' "$values" | systemd-creds encrypt --name=kedge-${now} - - > ${fresh}`
+  return `(umask 077; ${opened} && ${sealed}) && mv ${fresh} ${file}`
 }
 
 function editCommand({ file, key, value }: Edit): string {

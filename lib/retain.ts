@@ -2,7 +2,7 @@
 //
 // The rules are restic's (internal/data/snapshot_policy.go of 0.18 and 0.19, which decide alike), with these differences:
 // - Hours, days, ISO weeks, months and years are those of the target's zone, not of the offset in which a snapshot was written.
-// - A group keeps its newest good snapshot, the held ones and KEEP_MIN of them, whatever the rules say. restic 0.14 deletes
+// - A group keeps its newest good snapshot, the held ones, those that are another target's too, and KEEP_MIN of them, whatever the rules say. restic 0.14 deletes
 //   everything when no snapshot has the tag of --keep-tag; later versions refuse; here the newest good one stays.
 // - restic 0.14 knows no 'unlimited' (its -1 keeps nothing), and does not keep the oldest snapshot while a rule has counts left.
 import { createHash } from 'node:crypto'
@@ -29,6 +29,12 @@ export type Kept = {
   readonly tags: readonly string[]
   readonly held?: boolean
   readonly suspect?: boolean
+  /** Made by a backup that left something out. */
+  readonly partial?: boolean
+  /** Of a list of names: no scheduled backup adds to its group. */
+  readonly subset?: boolean
+  /** Other targets that it belongs to as well: then it is kept. */
+  readonly others?: readonly string[]
 }
 export type Planned = {
   readonly id: string
@@ -103,12 +109,14 @@ export function plan(
   const postponed = [...unheld, `more than ${limit} to delete, the oldest go first`]
   return groups.flatMap(({ items, holds }) =>
     items.map((item, index): Planned => {
-      const { id, time, group } = item.snapshot
-      const reasons = holds[index]
-      if (reasons) return { id, time, group, action: 'keep', reasons }
-      return deletable.has(item)
-        ? { id, time, group, action: 'delete', reasons: unheld }
-        : { id, time, group, action: 'later', reasons: postponed }
+      const { id, time, group, partial } = item.snapshot
+      const held = holds[index]
+      const [action, reasons] = held
+        ? (['keep', held] as const)
+        : deletable.has(item)
+          ? (['delete', unheld] as const)
+          : (['later', postponed] as const)
+      return { id, time, group, action, reasons: partial ? [...reasons, 'partial'] : reasons }
     }),
   )
 }
@@ -123,7 +131,7 @@ export function digest(store: string, ids: readonly string[]): string {
 
 /**
  * What would exist at the end of each of the next `days` local days, today (the day of `now`) included, if the backups ran
- * when `backups` says and each day ended with a prune without a limit. A backup adds a snapshot to every group that exists.
+ * when `backups` says and each day ended with a prune without a limit. A backup adds a snapshot to every group but lists of names.
  * `times` and `oldest` are RFC 3339, the newest first; a day that the zone skips has no row.
  */
 export function simulate(
@@ -135,7 +143,8 @@ export function simulate(
   const offset = offsetIn(options.zone)
   const dayOf = (instant: number) => Math.floor((instant + offset(instant)) / DAY)
   const groups = groupsOf(existing.map(itemOf))
-  if (groups.size === 0) groups.set('', [])
+  const grows = (items: readonly Item[]) => !items.some(({ snapshot }) => snapshot.subset)
+  if (![...groups.values()].some(grows)) groups.set('', [])
   const coming = backups.map((date) => date.getTime()).sort((a, b) => a - b)
   const first = dayOf(options.now.getTime())
   const result: Day[] = []
@@ -147,7 +156,7 @@ export function simulate(
     const started = next
     while (next < coming.length && (coming[next] ?? end) < end) next++
     for (const [group, items] of groups) {
-      for (const at of coming.slice(started, next)) {
+      for (const at of grows(items) ? coming.slice(started, next) : []) {
         const time = new Date(at).toISOString()
         items.push({ snapshot: { id: `${group} ${time}`, time, group, tags: [] }, at, nano: 0 })
       }
@@ -175,21 +184,23 @@ function reasonsOf(items: readonly Item[], rules: Rules, offset: Offset, now: nu
   const keep = (index: number, reason: string) => {
     holds[index] = [...(holds[index] ?? []), reason]
   }
-  const good = items.findIndex((item) => !item.snapshot.suspect)
+  const good = items.findIndex(isGood)
   if (good >= 0) keep(good, 'newest good')
   else if (items.length > 0) keep(0, 'newest, and none is good')
   let short = rules.min
   for (const reasons of holds) if (reasons) short--
-  for (const suspect of [false, true]) {
+  for (const wanted of [true, false]) {
     for (const [index, item] of items.entries()) {
       if (short <= 0) break
-      if (holds[index] || Boolean(item.snapshot.suspect) !== suspect) continue
+      if (holds[index] || isGood(item) !== wanted) continue
       keep(index, `KEEP_MIN ${rules.min}`)
       short--
     }
   }
   return holds
 }
+
+const isGood = ({ snapshot }: Item): boolean => !snapshot.suspect && !snapshot.partial
 
 /** What the rules alone say, as restic would. */
 function ruleReasons(items: readonly Item[], rules: Rules, offset: Offset, now: number): (string[] | undefined)[] {
@@ -215,10 +226,11 @@ function ruleReasons(items: readonly Item[], rules: Rules, offset: Offset, now: 
   // `nano` breaks the tie at the edge, since going back by the calendar keeps the part below a millisecond.
   const inside = (item: Item, edge: number) => item.at > edge || (item.at === edge && item.nano > (newest?.nano ?? 0))
   return items.map((item, index) => {
-    const { tags, held } = item.snapshot
+    const { tags, held, others = [] } = item.snapshot
     const reasons: string[] = []
     if (off) reasons.push('no keep rules')
     if (held) reasons.push('held')
+    for (const other of others) reasons.push(`also of target '${other}'`)
     for (const tag of rules.tags) if (tags.includes(tag)) reasons.push(`tag ${tag}`)
     if (window && inside(item, window.since)) reasons.push(window.text)
     const oldest = index === items.length - 1

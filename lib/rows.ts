@@ -17,6 +17,8 @@ export type Snapshot = {
   files?: number
   held?: boolean
   suspect?: string
+  /** Made by a backup that left something out: a missing path, a file that could not be read. */
+  partial?: true
   /** Ids that it had before it was rewritten (tagged) or copied. */
   original?: string
 }
@@ -69,6 +71,10 @@ export type Summary = {
   new?: number
   changed?: number
   unreadable?: number
+  /** Something of it was missing or could not be read. */
+  partial?: true
+  /** Of a list of names (--files-from) in place of the target's paths. */
+  subset?: true
   dryRun?: true
 }
 export type Restored = {

@@ -12,7 +12,12 @@ import { configDir, targetsDir } from './paths.ts'
 import type { EngineName } from './rows.ts'
 import { isSecretKey } from './secretkeys.ts'
 
+/** kedge:hold and these mark snapshots, and are no target's tag. */
+const reserved = ['hold', 'names', 'partial']
+
 export function checkName(name: string): string {
+  if (reserved.includes(name))
+    throw new Failure('misuse', `not a target's name: '${name}' is a mark of snapshots`, { hint: 'take another name' })
   if (/^[A-Za-z0-9][\w.-]{0,63}$/.test(name) && !name.includes('..')) return name
   throw new Failure('misuse', `not a target's name: '${name.replace(/[\x00-\x1f\x7f]/g, '?')}'`, {
     hint: 'letters, digits, - _ and . only',

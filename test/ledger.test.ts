@@ -215,3 +215,19 @@ test('expire keeps torn lines, and sweeps what killed runs left half written a d
   assert.equal(fs.readFileSync(file, 'utf8'), `{"torn\n${JSON.stringify(run(4000))}\n`)
   assert.deepEqual([fs.existsSync(old), fs.existsSync(young)], [false, true])
 })
+
+test('last.json has no warnings, but the first one as the message of a run in part', async (t) => {
+  const { state } = house(t)
+  await append(state, run(1, { state: 'warning', status: 3, warnings: ['first', 'second'] }))
+  await append(state, run(2, { verb: 'check', state: 'failed', status: 1, message: 'no', warnings: ['first'] }))
+  await append(state, run(3, { verb: 'copy', state: 'warning', status: 0, warnings: ['a notice'] }))
+  const last = await readLast(state)
+  assert.deepEqual(
+    ['backup', 'check', 'copy'].map((verb) => [last[verb]?.last.message, last[verb]?.last.warnings]),
+    [
+      ['first', undefined],
+      ['no', undefined],
+      [undefined, undefined],
+    ],
+  )
+})

@@ -197,6 +197,27 @@ describe('the plan', () => {
     ])
   })
 
+  test('a partial snapshot is not good, says so, and fills KEEP_MIN last; what is of another target too stays', () => {
+    const snapshots = [
+      shot('2026-01-05T00:00:00Z', { partial: true }),
+      shot('2026-01-04T00:00:00Z', { partial: true }),
+      shot('2026-01-03T00:00:00Z'),
+      shot('2026-01-02T00:00:00Z'),
+      shot('2026-01-01T00:00:00Z', { others: ['web1'] }),
+    ]
+    assert.deepEqual(lines(snapshots, { KEEP_LAST: '1', KEEP_MIN: '4' }), [
+      'keep 2026-01-05T00:00:00Z: last, 1 of 1; partial',
+      'delete 2026-01-04T00:00:00Z: no keep rule holds it; partial',
+      'keep 2026-01-03T00:00:00Z: newest good',
+      'keep 2026-01-02T00:00:00Z: KEEP_MIN 4',
+      "keep 2026-01-01T00:00:00Z: also of target 'web1'",
+    ])
+    assert.deepEqual(lines(snapshots.slice(0, 2), { KEEP_LAST: '1', KEEP_MIN: '0' }), [
+      'keep 2026-01-05T00:00:00Z: last, 1 of 1; newest, and none is good; partial',
+      'delete 2026-01-04T00:00:00Z: no keep rule holds it; partial',
+    ])
+  })
+
   test('KEEP_MIN holds for each group, and good snapshots fill it before suspect ones', () => {
     const group = (name: string) => [
       shot(`${name} 3`, { time: '2026-01-03T00:00:00Z', group: name }),
@@ -462,6 +483,15 @@ describe('the simulation', () => {
     ]
     const backups = [new Date('2026-01-06T01:00:00Z'), new Date('2026-01-05T01:00:00Z')]
     const rules = rulesOf({ KEEP_LAST: '1', KEEP_TAGS: 'gold' })
+    const listed = [shot('2026-01-01T01:00:00Z', { group: 'names', subset: true })]
+    assert.deepEqual(
+      simulate(listed, backups, rules, { zone: 'UTC', days: 2, now: new Date('2026-01-05T12:00:00Z') }).map(({ times }) => times),
+      [
+        ['2026-01-05T01:00:00.000Z', '2026-01-01T01:00:00Z'],
+        ['2026-01-06T01:00:00.000Z', '2026-01-01T01:00:00Z'],
+      ],
+      'a list of names gets none',
+    )
     assert.deepEqual(simulate(existing, backups, rules, { zone: 'UTC', days: 3, now: new Date('2026-01-04T12:00:00Z') }), [
       {
         date: '2026-01-04',

@@ -37,7 +37,6 @@ export async function* targetFindings(name: string, context: Context): AsyncGene
   yield await keptElsewhere(target)
 }
 
-/** Whether a store only takes copies: it saves nothing by itself. */
 /** The guards of backup, on the same facts. */
 async function* preflight(target: Target): AsyncGenerator<Found> {
   for (const { guard, level, message, hint, class: kind } of judge(await gather(isSecondStore(target) ? 'copy' : 'backup', target))) {

@@ -5,7 +5,7 @@ import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { pathsArgs, streamArgs } from '../../lib/engine/restic/backup.ts'
 import type { Version } from '../../lib/engine/restic/version.ts'
-import type { RunRow, Snapshot } from '../../lib/rows.ts'
+import type { RunRow, Snapshot, Summary } from '../../lib/rows.ts'
 import { dist, done, fake, kedge, machine, newTarget, restic, startProgram, type TargetOptions } from '../harness.ts'
 import { makeStore } from '../store.ts'
 
@@ -28,7 +28,13 @@ test('the arguments of restic: tags, host, limits of version, excludes, and path
     name: 'web1',
     engine: 'restic',
     dir: '/etc/kedge/targets/web1',
-    env: { HOST: 'h', TAGS: 'a b', LOCK_WAIT: '1m', BACKUP_ARGS: '--exclude-larger-than 1G', RESTIC_REPOSITORY: '/srv/backup [1]' },
+    env: {
+      HOST: 'h',
+      TAGS: 'a b',
+      LOCK_WAIT: '1m',
+      BACKUP_ARGS: '--exclude-larger-than 1G  --exclude=/x/a,b',
+      RESTIC_REPOSITORY: '/srv/backup [1]',
+    },
     origin: {},
     paths: ['/srv', '-x'],
     excludes: ['/etc/kedge/exclude'],
@@ -49,10 +55,13 @@ test('the arguments of restic: tags, host, limits of version, excludes, and path
     '/srv/backup \\[1]',
     '--exclude-larger-than',
     '1G',
+    '--exclude=/x/a,b',
   ]
   assert.deepEqual(args(false, [0, 19, 1]), [...head, '--retry-lock', '60s', ...tail, '--', '/srv', '-x'])
   assert.deepEqual(args(true, old), [...head, '--dry-run', ...tail, '--', '/srv', '-x'])
   assert.deepEqual(args(false, old, { from: '/names' }).slice(-2), ['--files-from-raw', '/names'])
+  const marked = pathsArgs(target, { names: ['/srv/a', '/gone'] }, { from: '/names' }, false, old, true)
+  assert.deepEqual(marked.slice(2, 8), ['--tag', 'kedge:web1', '--tag', 'kedge:names', '--tag', 'kedge:partial'])
   const open = {
     ...target,
     env: { ...target.env, ONE_FILE_SYSTEM: 'no', EXCLUDE_CACHES: 'no', BACKUP_ARGS: '', RESTIC_REPOSITORY: 'sftp:x:/r' },
@@ -85,6 +94,50 @@ test('a backup that shrank is kept, warned of with status 0, and marked as suspe
   assert.equal((await done(m, ['cat', 'web1', `latest:${source}/file 0`])).stdout, '0'.repeat(1000))
   await done(m, ['accept', 'web1', found[0]?.id ?? ''])
   assert.equal((await done(m, ['backup', 'web1'])).stderr, '', 'what was accepted is the new usual')
+})
+
+test('what restic could not read is told by a tag, under the id that the snapshot has then; where that fails it is a warning', async (t) => {
+  const { m, snapshots } = await house(t)
+  const script = (tag: string) =>
+    `case $1 in backup) '${m.restic.path}' "$@" && exit 3 ;; tag) ${tag} ;; esac\nexec '${m.restic.path}' "$@"`
+  fake(m.bin, 'restic', script(':'))
+  const tagged = await kedge(m, ['backup', 'web1', '--json'])
+  fake(m.bin, 'restic', script('exit 1'))
+  const failed = await kedge(m, ['backup', 'web1', '--json'])
+  fake(m.bin, 'restic', script('exit 0'))
+  const silent = await kedge(m, ['backup', 'web1', '--json'])
+  const results = [silent, failed, tagged]
+  assert.deepEqual(
+    results.map(({ status }) => status),
+    [3, 3, 3],
+  )
+  assert.deepEqual(
+    (await snapshots()).map(({ id, partial }) => [id, partial]),
+    results.map(({ rows }, i) => [(rows[0] as Summary).snapshot, i === 2 ? true : undefined]),
+  )
+  for (const { rows } of results) assert.equal((rows[0] as Summary).partial, true)
+  for (const { stderr } of [failed, silent])
+    assert.match(stderr, /cannot tag snapshot \w{8} as partial .*; prune will take it for a full one/)
+  assert.doesNotMatch(tagged.stderr, /cannot tag/)
+})
+
+test("what init --adopt --explain prints takes in by plain sh what is no other target's, or what is asked for", async (t) => {
+  const { m, source, web1, snapshots } = await house(t)
+  await restic(m, web1, ['backup', '-q', source])
+  await restic(m, web1, ['backup', '-q', '--tag', 'kedge:hold,mine', source])
+  await restic(m, web1, ['backup', '-q', '--tag', 'kedge:db.1', '--tag', 'kedge:hold', source])
+  await restic(m, web1, ['backup', '-q', '--tag', 'kedge:db.10', source])
+  const byHand = async (...filter: string[]) => {
+    const { stdout } = await done(m, ['init', '--adopt', '--explain', ...filter, 'web1'])
+    const { status, stderr } = await startProgram(m, '/bin/sh', ['-ec', stdout], { env: { RESTIC_CACHE_DIR: m.cache } }).result
+    assert.equal(status, 0, stderr)
+    return (await snapshots()).map(({ tags }) => tags.filter((tag) => tag !== 'kedge:web1').join())
+  }
+  assert.deepEqual(await byHand('--tag', 'nothing'), [])
+  const free = ['kedge:hold,mine', '']
+  assert.deepEqual(await byHand(), free)
+  assert.deepEqual(await byHand(), free)
+  assert.deepEqual(await byHand('--tag', 'kedge:db.1'), ['kedge:db.1,kedge:hold', ...free])
 })
 
 test('a backup in which far more files changed than ever is suspect; with CHURN_LIMIT=0 it is not', async (t) => {

@@ -7,6 +7,7 @@ import type { Target } from '../../lib/contract.ts'
 import { allDead, type ResticLock } from '../../lib/engine/restic/deadlock.ts'
 import { sourceOf } from '../../lib/engine/restic/kept.ts'
 import { policyArgs } from '../../lib/engine/restic/policy.ts'
+import { othersOf } from '../../lib/engine/restic/snapshots.ts'
 import { parseKeep } from '../../lib/retain.ts'
 import type { PlanLine, Pruned, RunRow, SimulatedDay, Snapshot } from '../../lib/rows.ts'
 import { cheapen } from '../cheap.ts'
@@ -249,7 +250,8 @@ test('prune', { concurrency: 2 }, async (t) => {
       const stream = path.join(web1.dir, 'streams', 'slow')
       fs.mkdirSync(path.dirname(stream))
       fs.writeFileSync(stream, '#!/bin/sh\necho begun\nexec sleep 60\n', { mode: 0o755 })
-      const locks = () => fs.readdirSync(path.join(web1.repository, 'locks'))
+      // Without what restic is just writing.
+      const locks = () => fs.readdirSync(path.join(web1.repository, 'locks')).filter((name) => !name.includes('-tmp-'))
       const backup = start(m, ['backup', 'web1'])
       while (locks().length === 0) await sleep(50)
       const [lock] = locks()
@@ -340,6 +342,15 @@ test('the sources of a store are its paths and each stream, apart for each targe
   }
   assert.equal(sourceOf(target({}), of('kedge:web1')), 'paths')
   assert.equal(sourceOf(target({}), of('kedge:web1', 'stream:db.sql')), 'stream:db.sql')
+  assert.equal(sourceOf(target({}), of('kedge:web1', 'kedge:names')), 'names')
+  const owners: [string[], Record<string, string>, string[]][] = [
+    [['kedge:web1', 'kedge:hold', 'kedge:partial', 'kedge:names', 'web2'], {}, []],
+    [['kedge:web1', 'kedge:web2'], {}, ['web2']],
+    [['kedge:web1', 'kedge:old'], { SNAPSHOTS_OF: 'web1 old' }, []],
+    [['kedge:db1'], { SNAPSHOTS_OF: 'db1' }, []],
+    [['kedge:db1', 'kedge:db2'], { SNAPSHOTS_OF: 'db1' }, ['db2']],
+  ]
+  for (const [tags, env, expected] of owners) assert.deepEqual(othersOf(target(env), of(...tags)), expected, tags.join())
   const both = target({ SNAPSHOTS_OF: 'web1 web2' })
   assert.notEqual(sourceOf(both, of('kedge:web1')), sourceOf(both, of('kedge:web2')))
   const { rules } = parseKeep({ KEEP_LAST: 'unlimited', KEEP_WITHIN_DAILY: '7d' })

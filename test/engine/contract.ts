@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
-import type { RunRow, Snapshot, Summary } from '../../lib/rows.ts'
+import type { Drilled, PlanLine, RunRow, Sizes, Snapshot, StoreRow, Summary } from '../../lib/rows.ts'
 import { done, growTree, kedge, type Machine, type NewTarget, sameTree, start, type TargetOptions } from '../harness.ts'
 
 /** What a test of the contract needs of an engine. */
@@ -62,6 +62,11 @@ export function contract({ name, machine: newMachine, target: newTarget, locks, 
     const result = await kedge(machine, ['backup', 'web1', '--json'], as)
     assert.equal(result.status, 3, result.stderr)
     assert.match(result.stderr, /cannot read '.*unreadable'/)
+    const list = rows<Snapshot>(await kedge(machine, ['list', 'web1', '--json'], as))
+    assert.deepEqual(
+      list.map(({ id, partial, tags }) => [id, partial, [...tags].sort()]),
+      [[rows<Summary>(result)[0]?.snapshot, true, ['kedge:partial', 'kedge:web1']]],
+    )
     assert.equal((await kedge(machine, ['cat', 'web1', `latest:${source}/file`], as)).stdout, 'some bytes\n')
   })
 
@@ -185,6 +190,105 @@ export function contract({ name, machine: newMachine, target: newTarget, locks, 
     await done(machine, ['restore', 'web1', '--to', to])
     assert.ok(!fs.existsSync(path.join(to, elsewhere)))
     assert.equal((await snapshots(machine, 'web1')).length, 1)
+  })
+
+  it('what belongs to another target is not adopted unless it is named, and then no prune, forget or hold touches it', async (t) => {
+    const { machine, source, target } = await house(t)
+    const shared = { paths: [source], secrets: { RESTIC_PASSWORD: target.password } }
+    await done(machine, ['backup', 'web1'])
+    newTarget(machine, 'web2', { ...shared, env: { RESTIC_REPOSITORY: target.repository, KEEP_LAST: '1' } })
+    const dry = await done(machine, ['init', '--adopt', '-n', '--json', 'web2'])
+    const adopted = await done(machine, ['init', '--adopt', '--json', 'web2'])
+    for (const { rows, stderr } of [dry, adopted]) {
+      assert.equal((rows as StoreRow[])[0]?.adopted, 0)
+      assert.match(stderr, /1 snapshot is left out: of 'web1'/)
+    }
+    assert.equal((await snapshots(machine, 'web2')).length, 0)
+    await done(machine, ['backup', 'web2'])
+    await done(machine, ['backup', 'web2'])
+    const [own] = await snapshots(machine, 'web1')
+    await done(machine, ['prune', 'web2'])
+    assert.deepEqual(
+      (await snapshots(machine, 'web1')).map(({ id }) => id),
+      [own?.id],
+    )
+
+    const [row] = rows<StoreRow>(await done(machine, ['init', '--adopt', '--tag', 'kedge:web1', '--json', 'web2']))
+    assert.equal(row?.adopted, 1)
+    const [both] = await snapshots(machine, 'web1')
+    const id = both?.id ?? ''
+    const plan = rows<PlanLine>(await done(machine, ['prune', '-n', '--json', 'web2'])).find((line) => line.id === id)
+    assert.deepEqual([plan?.action, plan?.reasons.includes("also of target 'web1'")], ['keep', true])
+    await done(machine, ['prune', 'web2'])
+    for (const verb of ['forget', 'hold'])
+      for (const name of ['web1', 'web2']) {
+        const refused = await kedge(machine, [verb, '--force=newest', name, id])
+        assert.equal(refused.status, 15, refused.stderr)
+        assert.match(refused.stderr, new RegExp(`snapshot ${id.slice(0, 8)}.*also of target '${name === 'web1' ? 'web2' : 'web1'}'`))
+      }
+    assert.equal((await done(machine, ['cat', 'web1', `${id}:${source}/file`])).stdout, 'some bytes\n')
+  })
+
+  it('a backup in part does not count as the newest good one', async (t) => {
+    const { machine, source, target } = await house(t, { env: { KEEP_LAST: '1' } })
+    await done(machine, ['backup', 'web1'])
+    await done(machine, ['backup', 'web1'])
+    fs.writeFileSync(path.join(target.dir, 'paths'), `${source}\n${machine.dir}/gone\n`)
+    assert.equal((await kedge(machine, ['backup', 'web1'])).status, 3)
+    assert.equal((await kedge(machine, ['backup', 'web1'])).status, 3)
+    const [last, before, good, old] = await snapshots(machine, 'web1')
+    assert.deepEqual([last?.partial, before?.partial, good?.partial, old?.partial], [true, true, undefined, undefined])
+    const kept = rows<PlanLine>(await done(machine, ['prune', '-n', '--json', 'web1'])).filter(({ kind }) => kind === 'plan')
+    assert.deepEqual(
+      kept.map(({ id, action, reasons }) => [id, action, reasons.join('; ')]),
+      [
+        [last?.id, 'keep', 'last, 1 of 1; partial'],
+        [before?.id, 'delete', 'no keep rule holds it; partial'],
+        [good?.id, 'keep', 'newest good'],
+        [old?.id, 'delete', 'no keep rule holds it'],
+      ],
+    )
+    await done(machine, ['prune', 'web1'])
+    assert.equal((await kedge(machine, ['forget', 'web1', good?.id ?? ''])).status, 15)
+    assert.equal((await done(machine, ['cat', 'web1', `${good?.id}:${source}/file`])).stdout, 'some bytes\n')
+  })
+
+  it('a backup of a list of names stands apart: it is not latest, no full one goes for it, and it is never suspect', async (t) => {
+    const { machine, source } = await house(t, { env: { KEEP_LAST: '1' } })
+    fs.writeFileSync(path.join(source, 'large'), 'x'.repeat(100_000))
+    const one = path.join(source, 'file')
+    const names = async () => {
+      const result = await done(machine, ['backup', '--files-from', '-', '--json', 'web1'], { input: `${one}\n` })
+      assert.equal(result.stderr, '')
+      const [summary] = rows<Summary>(result)
+      assert.equal(summary?.subset, true)
+      return summary?.snapshot
+    }
+    await names()
+    const only = await done(machine, ['files', 'web1', '-q'])
+    assert.ok(only.lines.includes(one), 'where there is nothing else')
+    for (let i = 0; i < 3; i++) await done(machine, ['backup', 'web1'])
+    const [full] = await snapshots(machine, 'web1')
+    await names()
+    const newest = await names()
+    const list = await snapshots(machine, 'web1')
+    assert.deepEqual([list.length, list[0]?.id.startsWith(newest ?? '?'), list[0]?.tags.includes('kedge:names')], [6, true, true])
+    assert.ok((await done(machine, ['files', 'web1', '-q'])).lines.includes(`${source}/large`))
+    assert.equal((await done(machine, ['cat', 'web1', `latest:${source}/large`])).stdout.length, 100_000)
+    assert.deepEqual(
+      rows<Drilled>(await done(machine, ['drill', 'web1', '--json'])).map(({ snapshot }) => snapshot),
+      [full?.id],
+    )
+    const [sizes] = rows<Sizes>(await done(machine, ['stats', 'web1', '--json']))
+    assert.ok((sizes?.restore ?? 0) < 101_000, String(sizes?.restore))
+    await done(machine, ['prune', 'web1'])
+    const left = await snapshots(machine, 'web1')
+    assert.deepEqual(
+      left.map(({ id }) => id),
+      [list[0]?.id, full?.id],
+    )
+    // Nor do they make a full one look odd.
+    assert.equal((await done(machine, ['backup', 'web1'])).stderr, '')
   })
 
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {

@@ -3,7 +3,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
-import { words } from '../../keys.ts'
+import { byBlanks, words } from '../../keys.ts'
 import { cacheDir, stateDir } from '../../paths.ts'
 import type { Summary } from '../../rows.ts'
 import { quote } from '../../shell.ts'
@@ -11,17 +11,18 @@ import { presentPaths } from '../../source/paths.ts'
 import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'
 import { verifyIdentity } from './identity.ts'
 import { withNames } from './names.ts'
+import { markPartial } from './partial.ts'
 import { literal } from './pattern.ts'
 import { savePaths, saveStream } from './save.ts'
-import { snapshotsOf } from './snapshots.ts'
+import { namesTag, partialTag } from './snapshots.ts'
 import { askRestic, explain, localRepository, version } from './tool.ts'
 import type { Version } from './version.ts'
 
 type Options = Verbs['backup']['options']
 
-/** What every snapshot of a target gets. */
-function commonArgs(target: Target, options: Options, dryRun: boolean, restic: Version): string[] {
-  const tags = [`kedge:${target.name}`, ...words(target.env.TAGS), ...(options.tags ?? [])]
+/** What every snapshot of a target gets; `marks`: tags that say what it is. */
+function commonArgs(target: Target, options: Options, dryRun: boolean, restic: Version, marks: readonly string[] = []): string[] {
+  const tags = [`kedge:${target.name}`, ...marks, ...words(target.env.TAGS), ...(options.tags ?? [])]
   return [
     'backup',
     '--json',
@@ -33,22 +34,24 @@ function commonArgs(target: Target, options: Options, dryRun: boolean, restic: V
   ]
 }
 
-/** argv for the paths; `from` is a file of NUL-ended names in place of `paths`. */
+/** argv for the paths; `from` is a file of NUL-ended names in place of `paths`; `partial`: some are missing, as is known before. */
 export function pathsArgs(
   target: Target,
   options: Options,
   paths: readonly string[] | { from: string },
   dryRun: boolean,
   restic: Version,
+  partial = false,
 ): string[] {
   const listed = 'from' in paths
+  const marks = [...(options.names ? [namesTag] : []), ...(partial ? [partialTag] : [])]
   return [
-    ...commonArgs(target, options, dryRun, restic),
+    ...commonArgs(target, options, dryRun, restic, marks),
     ...(target.env.EXCLUDE_CACHES === 'no' ? [] : ['--exclude-caches']),
     ...(target.env.ONE_FILE_SYSTEM === 'no' ? [] : ['--one-file-system']),
     ...target.excludes.flatMap((file) => ['--exclude-file', file]),
     ...ownFolders(target, listed ? ['/'] : paths).flatMap((folder) => ['--exclude', literal(folder)]),
-    ...words(target.env.BACKUP_ARGS),
+    ...byBlanks(target.env.BACKUP_ARGS),
     ...(listed ? ['--files-from-raw', paths.from] : ['--', ...paths]),
   ]
 }
@@ -81,8 +84,10 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
   }
   const restic = await version(target)
   const dryRun = context.mode === 'dry-run'
-  const { present } = await presentPaths(wanted)
-  const began = new Date()
+  const { present, missing } = await presentPaths(wanted)
+  const short = missing.length > 0
+  const made: string[] = []
+  const onSaved = (snapshot: string) => made.push(snapshot)
   const identity = startIdentity(target, context)
   const saving: RunContext = { ...context, signal: AbortSignal.any([context.signal, identity.signal]) }
   const confirmed = async (work: Promise<Summary>): Promise<Summary> => {
@@ -93,18 +98,20 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
   }
   try {
     if (present.length > 0) {
-      const save = (args: string[]) => withoutOwnDeadLocks(target, saving, () => savePaths(target, args, saving))
-      yield await confirmed(
+      const save = (args: string[]) => withoutOwnDeadLocks(target, saving, () => savePaths(target, args, saving, onSaved))
+      const summary = await confirmed(
         options.names
-          ? withNames(target, present, (from) => save(pathsArgs(target, options, { from }, dryRun, restic)))
-          : save(pathsArgs(target, options, present, dryRun, restic)),
+          ? withNames(target, present, (from) => save(pathsArgs(target, options, { from }, dryRun, restic, short)))
+          : save(pathsArgs(target, options, present, dryRun, restic, short)),
       )
+      const snapshot = summary.partial && !short && !dryRun ? await markPartial(target, summary.snapshot, context) : summary.snapshot
+      yield { ...summary, snapshot, ...(short && { partial: true }), ...(options.names && { subset: true }) }
     }
     const failures: Failure[] = []
     for (const stream of streams) {
       try {
         const args = streamArgs(target, options, stream.name, dryRun, restic)
-        yield await confirmed(withoutOwnDeadLocks(target, saving, () => saveStream(target, stream, args, saving)))
+        yield await confirmed(withoutOwnDeadLocks(target, saving, () => saveStream(target, stream, args, saving, onSaved)))
       } catch (error) {
         // A dump that fails must not keep the next one from being saved; the first one's class is the run's.
         if (!(error instanceof Failure) || saving.signal.aborted) throw error
@@ -117,7 +124,7 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
       throw new Failure(first.class, `${failures.length} streams failed: ${failures.map((each) => each.message).join('; ')}`)
     if (first) throw first
   } catch (error) {
-    if (identity.signal.aborted && error instanceof Failure && error.class === 'refused' && !dryRun) await takeBack(target, context, began)
+    if (identity.signal.aborted && error instanceof Failure && error.class === 'refused' && !dryRun) await takeBack(target, context, made)
     throw error
   } finally {
     await identity.stop()
@@ -153,10 +160,8 @@ function startIdentity(target: Target, context: RunContext) {
 }
 
 /** What this run has put into a foreign store before the answer came, also where the cancelling met a snapshot that was just made. */
-async function takeBack(target: Target, context: RunContext, since: Date): Promise<void> {
-  const host = target.env.HOST || hostname()
-  const made = (await snapshotsOf(target, context)).filter((each) => each.host === host && Date.parse(each.time) >= since.getTime())
-  for (const { id } of made) {
+async function takeBack(target: Target, context: RunContext, made: readonly string[]): Promise<void> {
+  for (const id of made) {
     await askRestic(target, ['forget', id], context, { action: `take snapshot ${id.slice(0, 8)} out of the foreign store` })
     context.log(`snapshot ${id.slice(0, 8)} was taken out of the foreign store again`)
   }

@@ -1,15 +1,16 @@
 // One file of a snapshot to stdout, from restic straight to the descriptor; a folder comes as tar.
 import type { VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { onSnapshot } from './byhand.ts'
 import { failureOf } from './errors.ts'
 import { pick, snapshotsOf } from './snapshots.ts'
-import { explain, startRestic } from './tool.ts'
+import { startRestic } from './tool.ts'
 
 export const catArgs = (snapshot: string, path: string): string[] => ['dump', '--no-lock', snapshot, path]
 
 const cat: VerbOf<'cat'> = async function* (target, { snapshot, path }, context) {
   if (context.mode === 'explain') {
-    yield explain(target, catArgs(snapshot, path))
+    yield* onSnapshot(target, { snapshot, path }, (id) => catArgs(id, path))
     return
   }
   const { id } = pick(await snapshotsOf(target, context), target.name, snapshot, path)

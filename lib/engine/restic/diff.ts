@@ -4,8 +4,9 @@ import { Failure } from '../../failure.ts'
 import { createFolders } from '../../folders.ts'
 import { bytes } from '../../format.ts'
 import type { Change, CommandLine, Compared, Snapshot } from '../../rows.ts'
+import { lookup, onSnapshot } from './byhand.ts'
 import { type Changed, type Changes, liveArgs, liveChanges } from './live.ts'
-import { groupOf, pick, snapshotsArgs, snapshotsOf } from './snapshots.ts'
+import { groupOf, pick, snapshotsOf } from './snapshots.ts'
 import { explain, jsonLine, resticLines, version } from './tool.ts'
 
 type Options = Verbs['diff']['options']
@@ -178,22 +179,12 @@ async function* compared(
 
 async function* explained(target: Target, { old, newer, live, metadata }: Options): AsyncGenerator<CommandLine> {
   if (live) {
-    yield explain(target, liveArgs(target, target.paths, old, await version(target)))
+    const restic = await version(target)
+    yield* onSnapshot(target, { snapshot: old ?? 'latest' }, (id) => liveArgs(target, target.paths, id, restic))
     return
   }
-  if (old !== undefined && newer !== undefined) {
-    yield explain(
-      target,
-      diffArgs(old, newer, metadata).filter((word) => word !== '--json'),
-    )
-    return
-  }
-  const list = snapshotsArgs(target).filter((word) => word !== '--json')
-  const { command } = explain(target, [...list, '--compact', ...target.paths.flatMap((path) => ['--path', path])])
-  yield { kind: 'command', command: `set -- $(${command} | awk '$1 ~ /^[0-9a-f]+$/ && length($1) == 8 { print $1 }' | tail -n 2)` }
-  const [first, second] = [old ?? '"$1"', '"$2"']
-  yield {
-    kind: 'command',
-    command: `${explain(target, ['diff', '--no-lock', ...(metadata ? ['--metadata'] : [])]).command} ${first} ${second}`,
-  }
+  const [before, after] = [lookup(target, old ?? 'latest-1', 'old'), lookup(target, newer ?? 'latest', 'newer')]
+  yield* [...before.lines, ...after.lines]
+  const args = ['diff', '--no-lock', ...(metadata ? ['--metadata'] : [])]
+  yield { kind: 'command', command: `${explain(target, args).command} ${before.word} ${after.word}` }
 }

@@ -3,19 +3,18 @@ import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
-import { stateDir } from '../../paths.ts'
 import { checkSpace } from '../../place.ts'
 import type { Drilled, Snapshot } from '../../rows.ts'
 import { withScratch } from '../../scratch.ts'
 import { withoutOwnDeadLocks } from './deadlock.ts'
 import { extract, type How, onlyReadable, restoreArgs } from './extract.ts'
-import { filesArgs } from './files.ts'
 import { literal } from './pattern.ts'
 import { compareWithSource, parts, type Sampled, wrongIn } from './proof.ts'
+import { rehearsed } from './rehearsal.ts'
 import { sampler } from './sample.ts'
-import { groupOf, pick, snapshotsOf } from './snapshots.ts'
+import { newestOfEach, pick, snapshotsOf } from './snapshots.ts'
 import { chosen } from './tally.ts'
-import { explain, version } from './tool.ts'
+import { version } from './tool.ts'
 
 type Options = Verbs['drill']['options']
 
@@ -23,14 +22,13 @@ const usual = 20
 // With --bytes alone: empty files fit without end.
 const most = 10_000
 const recorded = 100
+const countOf = ({ count, bytes }: Options): number => count ?? (bytes === undefined ? usual : most)
 
 /** What is drilled: the snapshot that is named, or the newest of the paths and of each stream. */
 export function toDrill(snapshots: readonly Snapshot[], target: string, name: string | undefined): Snapshot[] {
   if (name !== undefined) return [pick(snapshots, target, name)]
   if (snapshots.length === 0) pick(snapshots, target, 'latest')
-  const newest = new Map<string, Snapshot>()
-  for (const each of snapshots) if (!newest.has(groupOf(each))) newest.set(groupOf(each), each)
-  return [...newest.values()]
+  return newestOfEach(snapshots)
 }
 
 /** The restores of a sample: one, or several where the patterns are too long for one argument list. */
@@ -46,14 +44,7 @@ const hows = (files: readonly Sampled[], to: string): How[] =>
 const drill: VerbOf<'drill'> = async function* (target, options, context) {
   const restic = await version(target)
   if (context.mode === 'explain') {
-    const id = options.snapshot ?? 'latest'
-    const folder = options.scratch ?? join(stateDir(target.name), 'scratch', 'drill')
-    yield explain(target, filesArgs(id, undefined))
-    yield explain(
-      target,
-      restoreArgs(target, id, { include: ['/a/file/of/it'], exclude: [], to: folder, verify: true, delete: false }, restic),
-    )
-    yield { kind: 'command', command: `cmp /a/file/of/it ${folder}/a/file/of/it` }
+    yield* rehearsed(target, options, countOf(options), restic)
     return
   }
   const snapshots = toDrill(await snapshotsOf(target, context), target.name, options.snapshot)
@@ -142,10 +133,10 @@ async function drillOne(target: Target, snapshot: Snapshot, folder: string, opti
 async function draw(
   target: Target,
   { id }: Snapshot,
-  { count, bytes }: Options,
+  options: Options,
   context: RunContext,
 ): Promise<{ files: Sampled[]; unnamed: number }> {
-  const sample = sampler<Sampled>({ count: count ?? (bytes === undefined ? usual : most), bytes: bytes ?? Number.POSITIVE_INFINITY })
+  const sample = sampler<Sampled>({ count: countOf(options), bytes: options.bytes ?? Number.POSITIVE_INFINITY })
   let unnamed = 0
   for await (const nodes of chosen(target, id, { include: [], exclude: [] }, undefined, context)) {
     for (const { type, path, size = 0, mode = 0, mtime, ctime } of nodes) {

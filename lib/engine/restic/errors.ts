@@ -3,18 +3,26 @@ import type { Exit } from '../../child.ts'
 import { type Class, Failure } from '../../failure.ts'
 
 // In this order: 0.14 wraps every failure to open the config file in the same sentence, so causes come before it.
+/** A status in the words of the libraries that restic's backends speak HTTP with; a bare number may be a part of a path. */
+const http = (codes: string, reasons: string): string =>
+  `\\b(?:${codes}) (?:${reasons})|(?:server response unexpected:|\\bHTTP(?:/[\\d.]+)?(?: response)?(?: error| code| status)?:?|\\bstatus ?code[:=]?|\\bRESPONSE:?|googleapi: Error|\\bb2_\\w+:) ?\\(?(?:${codes})\\b`
+const denied = http('401|403', 'Unauthorized|Forbidden')
+const unavailable = http('50[234]', 'Bad Gateway|Service (?:Temporarily )?Unavailable|Gateway Time-?out')
+
 const messages: readonly (readonly [RegExp, Class])[] = [
   [/wrong password or no key found/i, 'auth'],
   [/repository is already locked/i, 'locked'],
   [/no space left on device|disk quota exceeded|ENOSPC/i, 'space'],
   [
-    /Permission denied \(publickey|\b401\b|\b403\b|access ?denied|InvalidAccessKeyId|SignatureDoesNotMatch|NoCredentialProviders|AuthorizationFailure|no credentials found/i,
+    /Permission denied \(publickey|access ?denied|InvalidAccessKeyId|SignatureDoesNotMatch|NoCredentialProviders|AuthorizationFailure|no credentials found/i,
     'auth',
   ],
+  [new RegExp(denied, 'i'), 'auth'],
   [
-    /connection refused|no such host|i\/o timeout|network is unreachable|host is unreachable|no route to host|could not resolve hostname|connection timed out|connection reset|ssh command exited|subprocess ssh|subprocess rclone|EOF.*sftp|TLS handshake|Connection closed by|\b50[234]\b/i,
+    /connection refused|no such host|i\/o timeout|network is unreachable|host is unreachable|no route to host|could not resolve hostname|connection timed out|connection reset|ssh command exited|subprocess ssh|subprocess rclone|EOF.*sftp|TLS handshake|Connection closed by/i,
     'unreachable',
   ],
+  [new RegExp(unavailable, 'i'), 'unreachable'],
   [/is there a repository at the following location|unable to open config file|repository does not exist/i, 'missing'],
   [
     /repository contains errors|ciphertext verification failed|invalid data returned|hash mismatch|pack .* (?:contains|damaged)|integrity error/i,
@@ -33,7 +41,11 @@ export const hints: Partial<Record<Class, string>> = {
   space: 'free some space, or kedge prune',
 }
 
-/** What restic said of its failure: the message of exit_error, or the lines behind 'Fatal:', without the wrapping. */
+/** A line of a Go stack: a goroutine, a function with its package, a file with the line. */
+const ofStack =
+  /^(?:goroutine \d+ \[|created by |\t|\[signal |runtime[./]|(?:main|[\w.-]+(?:\/[\w.-]+)+)\.(?:\(\*?[\w.]+\)\.)?[\w.]+(?:\(.*\))?$)|\.go:\d+(?: \+0x[\da-f]+)?$/
+
+/** What restic said of its failure: the message of exit_error, or the lines behind 'Fatal:', without the wrapping and without Go stacks. */
 export function saidBy(stderr: string): string {
   const lines = stderr.split('\n').filter(Boolean)
   for (const line of lines.toReversed()) {
@@ -45,7 +57,9 @@ export function saidBy(stderr: string): string {
   const fatal = lines.findIndex((line) => line.startsWith('Fatal:'))
   if (fatal >= 0) return tidy(lines.slice(fatal).join('\n'))
   const plain = lines.filter((line) => !line.startsWith('{'))
-  return tidy(plain.at(-1) ?? '')
+  const sentences = plain.filter((line) => !ofStack.test(line))
+  // Behind a stack nothing of it is the cause; without one the last line is.
+  return tidy((sentences.length < plain.length ? sentences[0] : plain.at(-1)) ?? '')
 }
 
 function messageOf(line: string): string | undefined {
@@ -61,7 +75,7 @@ const tidy = (text: string) =>
   text
     .replace(/^Fatal: /, '')
     .split('\n')
-    .filter((line) => !/^the `unlock` command|^Is there a repository|^\s*$|^storage ID/.test(line))
+    .filter((line) => !/^the `unlock` command|^Is there a repository|^\s*$|^storage ID/.test(line) && !ofStack.test(line))
     .slice(0, 3)
     .join('; ')
     .trim()

@@ -3,8 +3,9 @@ import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import type { Entry } from '../../rows.ts'
 import { targetTags } from '../../target.ts'
-import { pick, type ResticSnapshot, snapshotsOf } from './snapshots.ts'
-import { explain, resticLines } from './tool.ts'
+import { onSnapshot } from './byhand.ts'
+import { namesTag, pick, type ResticSnapshot, snapshotsOf } from './snapshots.ts'
+import { resticLines } from './tool.ts'
 
 type Options = Verbs['files']['options']
 
@@ -79,16 +80,18 @@ function directArgs(target: Target, { snapshot, path, here }: Options): string[]
   return /^[0-9a-f]{2,64}$/.test(snapshot) ? filesArgs(snapshot, path, here) : undefined
 }
 
-/** Is it the one that `pick` would choose? restic takes the id of a foreign snapshot too, and the output of a stream as latest. */
+/** Is it the one that `pick` would choose? restic takes the id of a foreign snapshot too, and a stream's or a list of names as latest. */
 function isMeant(target: Target, wanted: string, { tags = [] }: ResticSnapshot): boolean {
   const own = targetTags(target)
-  return tags.some((tag) => own.includes(tag)) && (wanted !== 'latest' || !tags.some((tag) => tag.startsWith('stream:')))
+  return (
+    tags.some((tag) => own.includes(tag)) && (wanted !== 'latest' || !tags.some((tag) => tag.startsWith('stream:') || tag === namesTag))
+  )
 }
 
 const files: VerbOf<'files'> = async function* (target, options, context) {
   const { snapshot, path, here } = options
   if (context.mode === 'explain') {
-    yield explain(target, filesArgs(snapshot, path, here))
+    yield* onSnapshot(target, options, (id) => filesArgs(id, path, here))
     return
   }
   const direct = directArgs(target, options)

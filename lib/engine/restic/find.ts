@@ -3,6 +3,8 @@ import type { Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import type { Match } from '../../rows.ts'
 import { targetTags } from '../../target.ts'
+import { onSnapshot } from './byhand.ts'
+import { parsePattern } from './pattern.ts'
 import { pick, snapshotsOf } from './snapshots.ts'
 import { askRestic, explain } from './tool.ts'
 
@@ -14,8 +16,15 @@ export function findArgs(target: Target, { patterns, ignoreCase, snapshot }: Ver
 type Found = { snapshot: string; matches: readonly { path: string; type: string; size?: number; mtime: string }[] | null }
 
 const find: VerbOf<'find'> = async function* (target, options, context) {
+  for (const pattern of options.patterns) parsePattern(pattern)
   if (context.mode === 'explain') {
-    yield explain(target, findArgs(target, options))
+    const { snapshot } = options
+    if (snapshot === undefined)
+      yield explain(
+        target,
+        findArgs(target, options).filter((arg) => arg !== '--json'),
+      )
+    else yield* onSnapshot(target, { snapshot }, (id) => findArgs(target, { ...options, snapshot: id }))
     return
   }
   const snapshots = await snapshotsOf(target, context)

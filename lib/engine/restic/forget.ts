@@ -4,15 +4,14 @@ import { Failure } from '../../failure.ts'
 import type { Snapshot } from '../../rows.ts'
 import { deleteSnapshots, forgetArgs } from './doomed.ts'
 import { verifyIdentity } from './identity.ts'
-import { bySource, sourceOf } from './kept.ts'
-import { checkIds, pickAll } from './named.ts'
-
+import { bySource, isGood, sourceOf } from './kept.ts'
+import { checkIds, pickAll, refuseShared } from './named.ts'
 import { snapshotsOf } from './snapshots.ts'
 import { explain } from './tool.ts'
 
 /** Those of `doomed` that are the newest good one of their source; of a source without a good one, the newest. */
 export function newestGood(target: Target, snapshots: readonly Snapshot[], doomed: readonly Snapshot[]): Snapshot[] {
-  const kept = [...bySource(target, snapshots).values()].map((of) => of.find(({ suspect }) => suspect === undefined) ?? of[0])
+  const kept = [...bySource(target, snapshots).values()].map((of) => of.find(isGood) ?? of[0])
   return doomed.filter((snapshot) => kept.includes(snapshot))
 }
 
@@ -25,6 +24,7 @@ const forget: VerbOf<'forget'> = async function* (target, { ids }, context) {
   await verifyIdentity(target, context)
   const snapshots = await snapshotsOf(target, context)
   const doomed = pickAll(snapshots, target.name, ids)
+  refuseShared(target, doomed, 'forget')
   const held = doomed.find((snapshot) => snapshot.held)
   if (held)
     throw new Failure('refused', `refusing to forget snapshot ${held.id.slice(0, 8)} of '${target.name}': it is held`, {

@@ -5,7 +5,7 @@ import { type Marks, readMarks, remarked, writeMarks } from '../../marks.ts'
 import type { Snapshot } from '../../rows.ts'
 import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'
 import { verifyIdentity } from './identity.ts'
-import { checkIds, pickAll } from './named.ts'
+import { checkIds, pickAll, refuseShared } from './named.ts'
 import { holdTag, snapshotsOf } from './snapshots.ts'
 import { askRestic, explain, repository, version } from './tool.ts'
 
@@ -32,6 +32,7 @@ const hold: VerbOf<'hold'> = async function* (target, { ids, release }, context)
   await verifyIdentity(target, context)
   const before = await snapshotsOf(target, context)
   const chosen = pickAll(before, target.name, ids)
+  refuseShared(target, chosen, release ? 'release' : 'hold')
   const dryRun = context.mode === 'dry-run'
   const changing = chosen.filter((snapshot) => (snapshot.held === true) === release)
   const changed = dryRun || changing.length === 0 ? new Map<Snapshot, Snapshot>() : await retag(target, before, changing, release, context)

@@ -1,22 +1,28 @@
 // The only place that creates a repository; or pins one that exists, and takes in its snapshots by a filter.
+import { join } from 'node:path'
 import type { RunContext, SnapshotFilter, Target, VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { pinStore } from '../../pin.ts'
-import type { StoreRow } from '../../rows.ts'
+import type { CommandLine, Snapshot, StoreRow } from '../../rows.ts'
 import { openSecrets } from '../../secret.ts'
-import { readConfig } from './identity.ts'
+import { quote } from '../../shell.ts'
+import { eachSnapshot } from './byhand.ts'
+import { identityArgs, readConfig } from './identity.ts'
 import { fromSecond, secondEnv } from './second.ts'
-import { snapshotsOf } from './snapshots.ts'
+import { marks, othersOf, snapshotsOf } from './snapshots.ts'
 import { askRestic, explain, repository } from './tool.ts'
 
 export const initArgs = (like: boolean): string[] => ['init', ...(like ? ['--copy-chunker-params'] : [])]
 
-/** Adds the target's tag to the snapshots that pass the filter; without a filter to all. */
-export function adoptArgs(target: Target, filter: SnapshotFilter): string[] {
+/** Adds the target's tag to snapshots, by id. */
+export const adoptArgs = (target: Target, ids: readonly string[]): string[] => ['tag', '--add', `kedge:${target.name}`, ...ids]
+
+/** The snapshots that pass the filter; without a filter all. As a table of one line each. */
+export function candidatesArgs(filter: SnapshotFilter): string[] {
   return [
-    'tag',
-    '--add',
-    `kedge:${target.name}`,
+    'snapshots',
+    '--no-lock',
+    '--compact',
     ...(filter.host ? ['--host', filter.host] : []),
     ...(filter.paths ?? []).flatMap((path) => ['--path', path]),
     ...(filter.tags ?? []).flatMap((tag) => ['--tag', tag]),
@@ -26,7 +32,9 @@ export function adoptArgs(target: Target, filter: SnapshotFilter): string[] {
 const init: VerbOf<'init'> = async function* (target, { adopt, filter, like }, context) {
   if (context.mode === 'explain') {
     if (like) yield fromSecond(like)
-    yield explain(target, adopt ? adoptArgs(target, filter ?? {}) : initArgs(like !== undefined))
+    if (adopt) yield* adoptedByHand(target, filter ?? {})
+    else yield explain(target, initArgs(like !== undefined))
+    if (!target.env.STORE_ID) yield* pinnedByHand(target)
     return
   }
   const store = repository(target)
@@ -78,6 +86,15 @@ const init: VerbOf<'init'> = async function* (target, { adopt, filter, like }, c
 }
 export default init
 
+/** The pin by hand. */
+function* pinnedByHand(target: Target): Generator<CommandLine> {
+  const [file, fresh] = [quote(join(target.dir, 'target.env')), quote(join(target.dir, '.target.env.new'))]
+  const id = `sed -n 's/.*"id": *"\\([0-9a-f]*\\)".*/\\1/p'`
+  yield { kind: 'command', command: `id=$(${explain(target, identityArgs()).command} | ${id})` }
+  const text = `{ grep -v '^STORE_ID=' ${file}; echo "STORE_ID=\${id:?no repository}"; }`
+  yield { kind: 'command', command: `cp -p ${file} ${fresh} && ${text} > ${fresh} && mv ${fresh} ${file}` }
+}
+
 /** The id of the repository that is there; undefined only where restic says that there is none. */
 async function existing(target: Target, context: RunContext): Promise<string | undefined> {
   try {
@@ -88,22 +105,44 @@ async function existing(target: Target, context: RunContext): Promise<string | u
   }
 }
 
+/** By id, without those of other targets: marks and the tags that the filter names are taken out of each line, and no kedge: must be left. */
+function* adoptedByHand(target: Target, filter: SnapshotFilter): Generator<CommandLine> {
+  const named = (filter.tags ?? []).filter((tag) => tag.startsWith('kedge:')).map((tag) => tag.slice('kedge:'.length))
+  const known = [...marks.map((tag) => tag.slice('kedge:'.length)), ...named].map((name) => name.replace(/[^\w-]/g, '[$&]'))
+  // The table has a snapshot's first tag beside its id, the others below.
+  const foreign = `for (i = 1; i <= NF; i++) if (now != "" && $i ~ /^kedge:/ && $i !~ /^kedge:(${known.join('|')})$/) { n--; now = "" }`
+  const awk = `${eachSnapshot('id[++n] = now = $1')} { ${foreign} } END { for (i = 1; i <= n; i++) print id[i] }`
+  yield { kind: 'command', command: `ids=$(${explain(target, candidatesArgs(filter)).command} | awk ${quote(awk)})` }
+  // Without an id restic would tag them all.
+  yield { kind: 'command', command: `[ -z "$ids" ] || ${explain(target, adoptArgs(target, [])).command} $ids` }
+}
+
 async function takeIn(target: Target, filter: SnapshotFilter, context: RunContext): Promise<{ adopted: number }> {
   const own = await snapshotsOf(target, context)
   const before = new Set(own.map(({ id }) => id))
   const all = await snapshotsOf(target, context, { all: true })
-  const passes = all.filter(
+  const matching = all.filter(
     (each) =>
       !before.has(each.id) &&
       (!filter.host || each.host === filter.host) &&
       (filter.paths ?? []).every((path) => each.paths.includes(path)) &&
       (!filter.tags?.length || filter.tags.some((tag) => each.tags.includes(tag))),
   )
+  // What is another target's would be deleted by this one's keep rules: only where it is asked for by its tag.
+  const foreign = (each: Snapshot) => othersOf(target, each).filter((name) => !filter.tags?.includes(`kedge:${name}`))
+  const passes = matching.filter((each) => foreign(each).length === 0)
+  const left = matching.length - passes.length
+  if (left > 0) {
+    const names = [...new Set(matching.flatMap(foreign))]
+    context.log(
+      `${left} ${left === 1 ? 'snapshot is' : 'snapshots are'} left out: of ${names.map((name) => `'${name}'`).join(', ')}; --tag kedge:${names[0]} takes them in`,
+    )
+  }
   if (context.mode === 'dry-run' || passes.length === 0) return { adopted: passes.length }
   // By id: what the filter of restic's takes in could have changed since the list was read.
   const ids = passes.map(({ id }) => id)
   for (let i = 0; i < ids.length; i += 200) {
-    await askRestic(target, ['tag', '--add', `kedge:${target.name}`, ...ids.slice(i, i + 200)], context, {
+    await askRestic(target, adoptArgs(target, ids.slice(i, i + 200)), context, {
       action: `tag snapshots in '${repository(target)}'`,
     })
   }

@@ -3,7 +3,7 @@ import type { Target } from '../../contract.ts'
 import type { Kept } from '../../retain.ts'
 import type { Snapshot } from '../../rows.ts'
 import { targetTags } from '../../target.ts'
-import { groupOf } from './snapshots.ts'
+import { groupOf, othersOf } from './snapshots.ts'
 
 /** The source of a snapshot; in a store that holds several targets' snapshots, within its target. */
 export function sourceOf(target: Target, snapshot: Snapshot): string {
@@ -19,7 +19,13 @@ export const toKept = (target: Target, snapshot: Snapshot): Kept => ({
   tags: snapshot.tags,
   held: snapshot.held === true,
   suspect: snapshot.suspect !== undefined,
+  partial: snapshot.partial === true,
+  subset: groupOf(snapshot) === 'names',
+  others: othersOf(target, snapshot),
 })
+
+/** Good to be the only one left: neither suspect nor partial. */
+export const isGood = (snapshot: Snapshot): boolean => snapshot.suspect === undefined && !snapshot.partial
 
 /** The snapshots of each source, in the order given. */
 export function bySource(target: Target, snapshots: readonly Snapshot[]): Map<string, Snapshot[]> {

@@ -1,8 +1,8 @@
 // Snapshots that an operator names one by one to change them: by id only.
-
+import type { Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import type { Snapshot } from '../../rows.ts'
-import { pick } from './snapshots.ts'
+import { othersOf, pick } from './snapshots.ts'
 
 /** 'latest' is another one after each backup: what changes a snapshot takes ids. */
 export function checkIds(ids: readonly string[], verb: string): void {
@@ -14,3 +14,13 @@ export function checkIds(ids: readonly string[], verb: string): void {
 export const pickAll = (snapshots: readonly Snapshot[], target: string, ids: readonly string[]): Snapshot[] => [
   ...new Set(ids.map((id) => pick(snapshots, target, id))),
 ]
+
+/** What is another target's as well is not this one's to change: Failure 'refused'. */
+export function refuseShared(target: Target, snapshots: readonly Snapshot[], verb: string): void {
+  for (const snapshot of snapshots) {
+    const [other] = othersOf(target, snapshot)
+    if (other === undefined) continue
+    const message = `refusing to ${verb} snapshot ${snapshot.id.slice(0, 8)} of '${target.name}': it is also of target '${other}'`
+    throw new Failure('refused', message, { hint: `where both are this target: add '${other}' to SNAPSHOTS_OF in its target.env` })
+  }
+}

@@ -4,12 +4,13 @@ import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { checkEmpty, checkSpace, freeSpace } from '../../place.ts'
 import type { Snapshot } from '../../rows.ts'
+import { onSnapshot } from './byhand.ts'
 import { type Choice, choose, overlap } from './choice.ts'
 import { type Extracted, extract, type How, onlyReadable, restoreArgs } from './extract.ts'
-import { pick, snapshotsArgs, snapshotsOf } from './snapshots.ts'
+import { pick, snapshotsOf } from './snapshots.ts'
 import { surplus } from './surplus.ts'
 import { arrived, bytesOnDisk, chosen, type Tally, tally } from './tally.ts'
-import { explain, version } from './tool.ts'
+import { version } from './tool.ts'
 import { has, type Version } from './version.ts'
 
 type Options = Verbs['restore']['options']
@@ -148,16 +149,6 @@ async function bring(
   }
 }
 
-/** The same by hand. restic's own `latest` is the newest of a filter; `latest-1` and a beginning of an id of another target it does not know. */
-function* explained(target: Target, { snapshot, path }: Wanted, how: How, restic: Version) {
-  const stream = target.streams.find(({ name }) => path === `/${name}`)
-  const tags = snapshotsArgs(target)
-    .filter((arg) => arg.startsWith('kedge:'))
-    .map((tag) => (stream ? `${tag},stream:${stream.name}` : tag))
-  const paths = !stream && target.streams.length > 0 ? target.paths : []
-  const filter = [...tags.flatMap((tag) => ['--tag', tag]), ...paths.flatMap((each) => ['--path', each])]
-  if (/^latest-\d+$/.test(snapshot)) yield explain(target, ['snapshots', ...filter])
-  const id = /^latest-\d+$/.test(snapshot) ? 'ID' : snapshot
-  const args = restoreArgs(target, id, how, restic)
-  yield explain(target, [...args.slice(0, -1), ...(id === 'latest' ? filter : []), id])
-}
+/** The same by hand. */
+const explained = (target: Target, wanted: Wanted, how: How, restic: Version) =>
+  onSnapshot(target, wanted, (id) => restoreArgs(target, id, how, restic))

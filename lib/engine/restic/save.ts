@@ -31,7 +31,9 @@ type Message = {
   dry_run?: boolean
 }
 
-type Reader = { summary: Message | undefined; unreadable: Map<string, string> }
+type Reader = { summary: Message | undefined; unreadable: Map<string, string>; onSaved: OnSaved }
+/** Told of a snapshot as soon as restic names it, also when the run is cancelled a moment later. */
+export type OnSaved = (snapshot: string) => void
 
 function read(reader: Reader, line: string, context: RunContext): void {
   const message = jsonLine<Message>(line)
@@ -41,6 +43,7 @@ function read(reader: Reader, line: string, context: RunContext): void {
       return
     case 'summary':
       reader.summary = message
+      if (message.snapshot_id && !message.dry_run) reader.onSaved(message.snapshot_id)
       return
     case 'error':
       // A directory is reported twice, by the scan and by the archiver.
@@ -90,9 +93,9 @@ function summarise(target: Target, reader: Reader, started: number, stream?: str
 
 const shownErrors = 20
 
-export async function savePaths(target: Target, args: readonly string[], context: RunContext): Promise<Summary> {
+export async function savePaths(target: Target, args: readonly string[], context: RunContext, onSaved: OnSaved): Promise<Summary> {
   const started = Date.now()
-  const reader: Reader = { summary: undefined, unreadable: new Map() }
+  const reader: Reader = { summary: undefined, unreadable: new Map(), onSaved }
   const child = startRestic(target, args, context, {
     action: `back up '${target.name}'`,
     grace: 60,
@@ -107,7 +110,8 @@ export async function savePaths(target: Target, args: readonly string[], context
     if (names.length > shownErrors) context.warn(`cannot read ${names.length - shownErrors} more`, 'partial')
     if (exit.status === 3 && names.length === 0)
       context.warn('restic could not read some of the sources, and does not name them', 'partial')
-    return summarise(target, reader, started)
+    const summary = summarise(target, reader, started)
+    return exit.status === 3 || names.length > 0 ? { ...summary, partial: true } : summary
   } finally {
     child.end()
     await child.done.catch(() => undefined) // judged above
@@ -123,10 +127,11 @@ export async function saveStream(
   stream: { name: string; file: string },
   args: readonly string[],
   context: RunContext,
+  onSaved: OnSaved,
 ): Promise<Summary> {
   if (context.mode === 'dry-run') return countStream(target, stream, context)
   const started = Date.now()
-  const reader: Reader = { summary: undefined, unreadable: new Map() }
+  const reader: Reader = { summary: undefined, unreadable: new Map(), onSaved }
   let noticed: () => void = () => undefined
   const cancelled = new Promise<void>((resolve) => {
     noticed = resolve

@@ -20,6 +20,12 @@ export type ResticSnapshot = {
 }
 
 export const holdTag = 'kedge:hold'
+/** The backup left something out: a missing path, a file that could not be read. */
+export const partialTag = 'kedge:partial'
+/** A backup of a list of names, in place of the target's paths. */
+export const namesTag = 'kedge:names'
+/** These begin as the tag of a target does, and are none. */
+export const marks = [holdTag, partialTag, namesTag]
 const streamTag = /^stream:(.+)$/
 
 /** `all`: whatever the repository holds, not only this target's. */
@@ -44,6 +50,7 @@ export function toSnapshot(target: string, raw: ResticSnapshot, suspects: Readon
     ...(raw.summary?.total_files_processed !== undefined && { files: raw.summary.total_files_processed }),
     ...(tags.includes(holdTag) && { held: true }),
     ...(suspect && { suspect }),
+    ...(tags.includes(partialTag) && { partial: true as const }),
     ...(raw.original && { original: raw.original }),
   }
 }
@@ -59,20 +66,37 @@ export async function snapshotsOf(target: Target, context: RunContext, options: 
   return (raw ?? []).map((each) => toSnapshot(target.name, each, suspects)).sort((a, b) => (a.time < b.time ? 1 : a.time > b.time ? -1 : 0))
 }
 
-/** The group of a snapshot in keep rules and in `latest`: its stream, or the paths. */
-export const groupOf = (snapshot: Snapshot): string => (snapshot.stream ? `stream:${snapshot.stream}` : 'paths')
+/** The group of a snapshot in keep rules and in `latest`: its stream, the paths, or the lists of names. */
+export const groupOf = (snapshot: Snapshot): string =>
+  snapshot.stream ? `stream:${snapshot.stream}` : snapshot.tags.includes(namesTag) ? 'names' : 'paths'
+
+/** The newest of the paths and of each stream; that of the names only where there is nothing else. `snapshots`: the newest first. */
+export function newestOfEach(snapshots: readonly Snapshot[]): Snapshot[] {
+  const found = new Map<string, Snapshot>()
+  for (const snapshot of snapshots) if (!found.has(groupOf(snapshot))) found.set(groupOf(snapshot), snapshot)
+  if (found.size > 1) found.delete('names')
+  return [...found.values()]
+}
+
+/** The other targets whose tag a snapshot has as well. */
+export function othersOf(target: Target, snapshot: Pick<Snapshot, 'tags'>): string[] {
+  const known = [...marks, `kedge:${target.name}`, ...targetTags(target)]
+  return snapshot.tags.filter((tag) => tag.startsWith('kedge:') && !known.includes(tag)).map((tag) => tag.slice('kedge:'.length))
+}
 
 /**
  * The one snapshot that an operator names: an id or its beginning, `latest`, or `latest-N`. `latest` is the newest of the paths;
- * of a stream when the path asked for is that stream's file (`latest:/app.sql`), or when the target saves streams only.
+ * of a stream when the path asked for is that stream's file (`latest:/app.sql`), or when the target saves streams only. A list of
+ * names is `latest` only where there is nothing else.
  */
 export function pick(snapshots: readonly Snapshot[], target: string, name: string, path?: string): Snapshot {
   if (snapshots.length === 0) throw new Failure('empty', `target '${target}' has no snapshot`, { hint: `kedge backup ${target} takes one` })
   const [, back] = /^latest(?:-(\d+))?$/.exec(name) ?? [undefined, undefined]
   if (name === 'latest' || back !== undefined) {
     const streamed = path === undefined ? [] : snapshots.filter((each) => each.stream && path === `/${each.stream}`)
-    const saved = snapshots.filter((each) => !each.stream)
-    const from = streamed.length > 0 ? streamed : saved.length > 0 ? saved : snapshots
+    const saved = snapshots.filter((each) => groupOf(each) === 'paths')
+    const whole = snapshots.filter((each) => groupOf(each) !== 'names')
+    const from = [streamed, saved, whole].find((each) => each.length > 0) ?? snapshots
     const found = from[Number(back ?? 0)]
     if (found) return found
     throw new Failure('empty', `target '${target}' has no snapshot '${name}': there are ${from.length}`)

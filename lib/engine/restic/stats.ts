@@ -7,7 +7,7 @@ import { stateDir } from '../../paths.ts'
 import { writeSizes } from '../../prepared.ts'
 import type { RunRow, Sizes, Snapshot } from '../../rows.ts'
 import { targetTags } from '../../target.ts'
-import { groupOf, snapshotsOf } from './snapshots.ts'
+import { newestOfEach, snapshotsOf } from './snapshots.ts'
 import { askRestic, explain, jsonLine, localRepository, repository } from './tool.ts'
 
 /** `total_uncompressed_size` since 0.18. */
@@ -56,11 +56,7 @@ export default stats
 const ratio = (part: number, whole: number): number | null => (whole > 0 ? Math.round((part / whole) * 1000) / 1000 : null)
 
 /** The newest of each source: together they are what a restore of `latest` brings. `snapshots`: newest first. */
-export function latestOf(snapshots: readonly Snapshot[]): string[] {
-  const found = new Map<string, string>()
-  for (const snapshot of snapshots) if (!found.has(groupOf(snapshot))) found.set(groupOf(snapshot), snapshot.id)
-  return [...found.values()]
-}
+export const latestOf = (snapshots: readonly Snapshot[]): string[] => newestOfEach(snapshots).map(({ id }) => id)
 
 /** Since 0.17 each snapshot tells how many files it has; restic's own count has the folders in it. */
 function filesOf(snapshots: readonly Snapshot[], ids: readonly string[]): number | undefined {
