@@ -4,7 +4,7 @@
 //   Reading commands end quietly when their reader goes away; changing ones finish their work first.
 import minimist from 'minimist'
 import type { Context, Rows } from './contract.ts'
-import { Cancelled, exitStatuses, Failure, statusFor } from './failure.ts'
+import { Cancelled, exitStatuses, expected, Failure, statusFor, worst } from './failure.ts'
 import { parseDuration, parseSize } from './format.ts'
 import { clearProgress, drawProgress, isTerminal, say } from './log.ts'
 import { nearest } from './nearest.ts'
@@ -184,10 +184,11 @@ function arity(declared: string, operands: readonly string[], misuse: (message: 
 }
 
 /** The status of an error, after it was said. */
-function report(error: unknown, options: { json: boolean; prefix?: string }): number {
+function report(thrown: unknown, options: { json: boolean; prefix?: string }): number {
+  const error = expected(thrown)
   const status = statusFor(error)
-  const expected = error instanceof Failure || error instanceof Cancelled
-  const text = expected ? error.message : `this is a bug in kedge\n${error instanceof Error ? error.stack : String(error)}`
+  const foreseen = error instanceof Failure || error instanceof Cancelled
+  const text = foreseen ? error.message : `this is a bug in kedge\n${error instanceof Error ? error.stack : String(error)}`
   const message = options.prefix ? `${options.prefix}: ${text}` : text
   const hint = error instanceof Failure ? error.hint : undefined
   const kind = error instanceof Failure ? error.class : error instanceof Cancelled ? 'cancelled' : 'bug'
@@ -210,7 +211,7 @@ export async function execute(name: string, declared: Declared, argv: readonly s
   if (options.help) {
     printer.text(usage(name, declared))
     printer.flush()
-    process.exit(0)
+    process.exit(printer.trouble ? 1 : 0)
   }
   const controller = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => controller.abort(new Cancelled(signal)))
@@ -259,5 +260,9 @@ export async function execute(name: string, declared: Declared, argv: readonly s
     clearProgress()
   }
   await printer.end()
+  if (printer.trouble) {
+    const kind = (printer.trouble as NodeJS.ErrnoException).code === 'ENOSPC' ? 'space' : 'tool'
+    status = worst([status, report(new Failure(kind, `cannot write the output: ${printer.trouble.message}`), talk)])
+  }
   process.exit(status)
 }

@@ -45,6 +45,24 @@ export class Cancelled extends Error {
 
 const signalNumbers: Partial<Record<NodeJS.Signals, number>> = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 }
 
+const classOfErrno: Readonly<Record<string, Class>> = {
+  EACCES: 'permission',
+  EPERM: 'permission',
+  EROFS: 'permission',
+  ENOSPC: 'space',
+  EDQUOT: 'space',
+  EIO: 'tool',
+  ENOTCONN: 'tool',
+  ESTALE: 'tool',
+}
+
+/** What the system refused (permission, space, a dead mount) is trouble to be expected on any machine, wherever it was met; not a bug. */
+export function expected(error: unknown): unknown {
+  const { code, syscall, message } = (error ?? {}) as NodeJS.ErrnoException
+  const kind = typeof syscall === 'string' && code !== undefined ? classOfErrno[code] : undefined
+  return kind ? new Failure(kind, message, { cause: error }) : error
+}
+
 /** The exit status of whatever was thrown; 70 for what nobody expected. */
 export function statusFor(error: unknown): number {
   if (error instanceof Failure) return statusOf[error.class]

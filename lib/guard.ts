@@ -8,6 +8,7 @@ export const guards = {
   sources: 'all paths are missing',
   suspect: 'a suspicious snapshot was not accepted',
   clock: 'the clock jumped',
+  damage: 'the last check or drill found damage',
   newest: 'it is the newest good snapshot of its source',
   chunker: 'the second store cuts files in other places, so that copies share nothing with its own backups',
 } as const
@@ -23,6 +24,8 @@ export type Facts = {
   /** Sources other than paths: streams. */
   others: number
   now: Date
+  /** What a check or a drill found damaged since its last good run: its message. */
+  damaged: string | undefined
   /** When the newest run in the ledger began. */
   lastRun: Date | undefined
 }
@@ -69,6 +72,16 @@ export function judge(facts: Facts): Verdict[] {
       add('sources', 'blocked', 'vanished', `cannot back up '${target}': all paths are missing: ${list}`, 'is the disk mounted?')
     else add('sources', 'warning', 'partial', `missing: ${list}`)
   }
+  if (facts.damaged !== undefined && verb === 'prune')
+    add(
+      'damage',
+      'blocked',
+      'refused',
+      `refusing to prune '${target}': its store is damaged: ${facts.damaged}`,
+      `mend it first (restic repair); then kedge check ${target}`,
+    )
+  if (facts.damaged !== undefined && verb === 'backup')
+    add('damage', 'warning', 'damaged', `the store of '${target}' is damaged, what is saved now may lean on it: ${facts.damaged}`)
   if (verb === 'prune' && facts.lastRun && facts.lastRun.getTime() - facts.now.getTime() > 600_000)
     add(
       'clock',

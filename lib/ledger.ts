@@ -5,16 +5,19 @@ import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { RunRow } from './rows.ts'
 
-/** Of each verb: the last run, the last good one, the last bad one, and how many ended in each state. Warnings are in the ledger only, but for the message of a run in part. */
-export type Last = { [verb: string]: { last: RunRow; good?: RunRow; bad?: RunRow; counts: Record<string, number> } }
+/** `damaged`: the run that found damage, until one is good: a later run that failed otherwise mends nothing. Of each verb: the last run, the last good one, the last bad one, and how many ended in each state. Warnings are in the ledger only, but for the message of a run in part. */
+export type Last = { [verb: string]: { last: RunRow; good?: RunRow; bad?: RunRow; damaged?: RunRow; counts: Record<string, number> } }
 
 const ledgerFile = (state: string) => join(state, 'runs.ndjson')
 const lastFile = (state: string) => join(state, 'last.json')
 export const logFile = (state: string, run: string): string => join(state, 'logs', `${run}.log`)
 
-export const isGood = (run: RunRow): boolean => run.state === 'success' || (run.state === 'warning' && run.status === 0)
+/** A backup of names from a list says nothing of the target's own sources: neither good nor bad. */
+const isSubset = ({ results = [] }: RunRow): boolean => results.some((row) => row.kind === 'summary' && row.subset)
 
-const isBad = (run: RunRow): boolean => !isGood(run) && run.state !== 'skipped'
+export const isGood = (run: RunRow): boolean => (run.state === 'success' || (run.state === 'warning' && run.status === 0)) && !isSubset(run)
+
+const isBad = (run: RunRow): boolean => !isGood(run) && run.state !== 'skipped' && !isSubset(run)
 
 /** last.json as it is written has the last run once; here it is the good or the bad one too. */
 export function completed(last: Last | undefined): Last {
@@ -86,6 +89,7 @@ export async function append(state: string, run: RunRow): Promise<void> {
     last: good && results ? { ...bare, results } : bare,
     ...(before?.good && !good && { good: before.good }),
     ...(before?.bad && !bad && { bad: before.bad }),
+    ...(run.class === 'damaged' ? { damaged: bare } : !good && before?.damaged && { damaged: before.damaged }),
     counts,
   }
   await replaceFile(lastFile(state), JSON.stringify(last), 0o640, false) // the ledger has it all

@@ -219,7 +219,8 @@ async function* recorded(
     failure ??= context.signal.aborted ? context.signal.reason : undefined
     const record = ended({ target: target.name, run, verb, start, failure, partial, warnings, results, forced: [...context.forced] })
     try {
-      await keep(target, record)
+      // A mistyped option is no run: it must not stand for the last one, which may have found damage.
+      if (!(failure instanceof Failure && failure.class === 'misuse')) await keep(target, record)
     } catch (error) {
       // The work is done, or its own failure says more; but a run that is not on record is not done in full.
       partial = true

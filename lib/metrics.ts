@@ -12,6 +12,7 @@ const metrics = {
   kedge_last_failure_timestamp_seconds: ['gauge', 'When the last run began that failed, in part too.'],
   kedge_last_duration_seconds: ['gauge', 'How long the last run took.'],
   kedge_last_status: ['gauge', 'The exit status of the last run.'],
+  kedge_damaged: ['gauge', 'Whether the last check or drill that could tell found damage (1).'],
   kedge_runs_total: ['counter', 'Runs by how they ended.'],
   kedge_backup_files: ['gauge', 'Files in the last good backup.'],
   kedge_backup_size_bytes: ['gauge', 'Size of what the last good backup saved.'],
@@ -74,6 +75,7 @@ function addRuns({ overview: { last }, live }: Facts, add: Add): void {
     add('kedge_last_failure_timestamp_seconds', began(known.bad), label)
     add('kedge_last_duration_seconds', known.last.seconds, label)
     add('kedge_last_status', known.last.status, label)
+    if (verb === 'check' || verb === 'drill') add('kedge_damaged', known.damaged ? 1 : 0, label)
     for (const state in known.counts) add('kedge_runs_total', known.counts[state], `${label},state="${escaped(state)}"`)
     // 0 where it does not run now, so that the line does not end.
     add('kedge_running', runs(live, verb) ? 1 : 0, label)

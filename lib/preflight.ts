@@ -1,7 +1,7 @@
 // The facts that guards judge, gathered for a verb on a target. backup runs it, and doctor shows what it says.
 import type { Target } from './contract.ts'
 import type { Facts } from './guard.ts'
-import { readLast } from './ledger.ts'
+import { type Last, readLast } from './ledger.ts'
 import { stateDir } from './paths.ts'
 import { exists, presentPaths } from './source/paths.ts'
 
@@ -17,7 +17,14 @@ export async function gather(verb: string, target: Target, options: { names?: re
     canary: saving && canary ? { path: canary, there: await exists(canary) } : undefined,
     paths: saving ? await presentPaths(options.names ?? target.paths) : undefined,
     others: options.names ? 0 : target.streams.length,
+    damaged: damageIn(last),
     now: new Date(),
     lastRun: starts.length > 0 ? new Date(Math.max(...starts)) : undefined,
   }
+}
+
+/** What the last check or drill that found damage said, until one is good. */
+function damageIn(last: Last): string | undefined {
+  const found = last.check?.damaged ?? last.drill?.damaged
+  return found && (found.message ?? 'the last check found bad data')
 }

@@ -5,8 +5,10 @@ import { isTerminal } from './log.ts'
 import type { Columns, Kind, Row } from './rows.ts'
 
 export type Printer = {
-  /** The reader went away. */
+  /** Nobody reads any more: the reader went away, or the output could not be written. */
   readonly closed: boolean
+  /** Why it could not be written, where that is more than a reader who went away. */
+  readonly trouble: Error | undefined
   row: (row: Row) => Promise<void> | void
   text: (text: string) => void
   flush: () => void
@@ -27,13 +29,21 @@ export function createPrinter(columns: Columns, options: { json: boolean; quiet:
   const table = () => !options.json && !options.quiet && terminal()
   let pending = ''
   let closed = false
+  let trouble: Error | undefined
   let timer: NodeJS.Timeout | undefined
   const flush = () => {
     clearTimeout(timer)
     timer = undefined
     const text = pending
     pending = ''
-    if (!closed && text) closed = !writeAll(text)
+    if (closed || !text) return
+    try {
+      closed = !writeAll(text)
+    } catch (error) {
+      // Met in a timer too, where nobody could catch it: told at the end.
+      closed = true
+      trouble = error as Error
+    }
   }
   const text = (more: string) => {
     pending += more
@@ -56,6 +66,9 @@ export function createPrinter(columns: Columns, options: { json: boolean; quiet:
   return {
     get closed() {
       return closed
+    },
+    get trouble() {
+      return trouble
     },
     row(row) {
       if (closed) return undefined

@@ -17,7 +17,11 @@ export async function* several(
   for (const name of wanted) {
     try {
       const target = await loadTarget(name)
-      if (names.length > 0 || !leave(target)) statuses.push(yield* one(target))
+      if (names.length === 0 && leave(target)) continue
+      // By hand each in a shell of its own: what one target sets must not reach the next.
+      if (context.mode === 'explain') yield { kind: 'command', command: '(' }
+      statuses.push(yield* one(target))
+      if (context.mode === 'explain') yield { kind: 'command', command: ')' }
     } catch (error) {
       if (error instanceof Cancelled || context.signal.aborted) throw error
       statuses.push(context.report(error, name))

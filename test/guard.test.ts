@@ -12,6 +12,7 @@ const well: Facts = {
   paths: { present: ['/srv'], missing: [] },
   others: 0,
   now,
+  damaged: undefined,
   lastRun: minutes(-60),
 }
 
@@ -39,6 +40,16 @@ test('guards judge facts: what is well, what warns, what blocks, and with which 
     ],
     ['prune, the clock a little behind', { verb: 'prune', canary: undefined, paths: undefined, lastRun: minutes(10) }, { pin: 'ok' }],
     ['prune, no run yet', { verb: 'prune', canary: undefined, paths: undefined, lastRun: undefined }, { pin: 'ok' }],
+    [
+      'prune of a damaged store',
+      { verb: 'prune', canary: undefined, paths: undefined, lastRun: undefined, damaged: 'pack 1a2b is gone' },
+      { pin: 'ok', damage: 'blocked refused' },
+    ],
+    [
+      'a backup into a damaged store',
+      { damaged: 'pack 1a2b is gone' },
+      { pin: 'ok', canary: 'ok', sources: 'ok', damage: 'warning damaged' },
+    ],
     ['a backup does not mind the clock', { lastRun: minutes(60) }, { pin: 'ok', canary: 'ok', sources: 'ok' }],
     ...(['copy', 'forget', 'hold'] as const).map((verb): [string, Partial<Facts>, Record<string, string>] => [
       `${verb}, not pinned`,

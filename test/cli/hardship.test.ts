@@ -6,7 +6,7 @@ import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { RunRow } from '../../lib/rows.ts'
-import { done, fake, kedge, machine, newTarget, start } from '../harness.ts'
+import { dist, done, fake, kedge, machine, newTarget, start, startProgram } from '../harness.ts'
 import { makeStore } from '../store.ts'
 
 async function house(t: TestContext) {
@@ -130,4 +130,58 @@ test('a restore that was killed is recorded as crashed by the next run, and its 
     ['backup success', 'restore crashed', 'backup success'],
   )
   assert.deepEqual(fs.readdirSync(path.join(m.state, '.running')), [])
+})
+
+test('an output that cannot be written is said in one line with status 1, and a backup has finished its work', async (t) => {
+  const { m } = await house(t)
+  const sh = (words: string) =>
+    startProgram(m, '/bin/sh', ['-c', `"${process.execPath}" "${path.join(dist, 'kedge.cjs')}" ${words} >/dev/full`]).result
+  const saved = await sh('backup web1')
+  assert.equal(saved.status, 1)
+  assert.match(saved.stderr, /^kedge: cannot write the output: ENOSPC/m)
+  assert.equal((await done(m, ['list', 'web1', '-q'])).lines.length, 1)
+  for (const words of ['list web1', 'list --help', 'targets --json']) {
+    const result = await sh(words)
+    assert.equal(result.status, 1, words)
+    assert.doesNotMatch(result.stderr, /\n\s+at /, words)
+  }
+})
+
+test('a state folder that may not be read is status 1 and no bug, for an agent too', async (t) => {
+  if (process.geteuid?.() !== 0) return t.skip('only root can become another user')
+  const { m } = await house(t)
+  await done(m, ['backup', 'web1'])
+  fs.chmodSync(m.dir, 0o755)
+  fs.chmodSync(m.config, 0o755)
+  for (const args of [['status'], ['history', 'web1'], ['stats', '--prometheus'], ['targets']]) {
+    const result = await kedge(m, args, { uid: 65534 })
+    assert.ok(result.status !== 70 && result.status !== 0, `${args.join(' ')}: ${result.status} ${result.stderr}`)
+    assert.doesNotMatch(result.stderr, /bug in kedge/)
+  }
+})
+
+test('damage that a check found stands until one is good: misuse and locks do not hide it, prune is refused, a backup is 3', async (t) => {
+  const { m, web1, env } = await house(t)
+  fs.appendFileSync(env, 'KEEP_LAST=1\nLOCK_WAIT=1s\n')
+  await done(m, ['backup', 'web1'])
+  const packs = path.join(web1.repository, 'data')
+  const pack =
+    fs
+      .readdirSync(packs, { recursive: true })
+      .map(String)
+      .find((name) => fs.statSync(path.join(packs, name)).isFile()) ?? ''
+  fs.renameSync(path.join(packs, pack), path.join(m.dir, 'pack'))
+  assert.equal((await kedge(m, ['check', 'web1'])).status, 14)
+  assert.equal((await kedge(m, ['check', 'web1', '--read-data', '--within', '30d'])).status, 2)
+  const metrics = async () => (await done(m, ['stats', '--prometheus'])).stdout
+  assert.match(await metrics(), /^kedge_damaged\{target="web1",verb="check"\} 1$/m)
+  const refused = await kedge(m, ['prune', 'web1'])
+  assert.equal(refused.status, 15, refused.stderr)
+  const saved = await kedge(m, ['backup', 'web1'])
+  assert.equal(saved.status, 3, saved.stderr)
+  assert.match(saved.stderr, /the store of 'web1' is damaged/)
+  fs.renameSync(path.join(m.dir, 'pack'), path.join(packs, pack))
+  await done(m, ['check', 'web1'])
+  assert.match(await metrics(), /^kedge_damaged\{target="web1",verb="check"\} 0$/m)
+  await done(m, ['prune', 'web1'])
 })
