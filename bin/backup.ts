@@ -19,8 +19,13 @@ export default command(
     const { several } = await import('../lib/several.ts')
     const { run } = await import('../lib/lifecycle.ts')
     const { readNames } = await import('../lib/source/names.ts')
+    const { wrongTag } = await import('../lib/keys.ts')
     const { Failure } = await import('../lib/failure.ts')
     if (options['files-from'] !== undefined && operands.length !== 1) throw new Failure('misuse', '--files-from needs exactly one target')
+    for (const tag of options.tag) {
+      const wrong = wrongTag(tag)
+      if (wrong) throw new Failure('misuse', `not a tag: '${tag}'`, { hint: wrong })
+    }
     if (options.null && options['files-from'] === undefined) throw new Failure('misuse', 'option -0 needs --files-from')
     const names = options['files-from'] === undefined ? undefined : await readNames(options['files-from'], options.null)
     const { isSecondStore } = await import('../lib/target.ts')

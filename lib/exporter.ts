@@ -1,6 +1,6 @@
 // The metrics of many targets, without opening a store: few calls a target, since an agent may ask every 15 seconds.
-import { statSync } from 'node:fs'
-import { open, rename, rm } from 'node:fs/promises'
+import { constants, statSync } from 'node:fs'
+import { lstat, open, realpath, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Context, Rows } from './contract.ts'
 import { type Class, Failure } from './failure.ts'
@@ -90,10 +90,63 @@ const classes: Readonly<Record<string, Class>> = {
   EPERM: 'permission',
   EROFS: 'permission',
   ENOENT: 'misuse',
+  ENOTDIR: 'misuse',
+  EISDIR: 'misuse',
 }
 
-/** Replaces the text at once, for everybody to read. What is written beside it has another suffix: the collector takes *.prom only. */
+/**
+ * Replaces a file of metrics at once, for everybody to read; writes into a device or a fifo, which stays. Failure 'misuse' for a file
+ * that holds something else.
+ */
 export async function publish(file: string, text: string): Promise<void> {
+  try {
+    const found = await stat(file).catch(unlessAbsent)
+    const entry = found ?? (await lstat(file).catch(unlessAbsent))
+    if (entry && !entry.isFile()) return await writeInto(file, found ? constants.O_WRONLY : 'w', text)
+    if (!found) return await replace(file, text)
+    if (!(await isOurs(file)))
+      throw new Failure('misuse', `cannot write metrics to '${file}': it exists, and holds something else`, { hint: 'give another name' })
+    await replace(await realpath(file), text)
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    const kind = code === undefined ? undefined : (classes[code] ?? 'tool')
+    if (!kind) throw error
+    throw new Failure(kind, `cannot write metrics to '${file}': ${message}`, {
+      ...(code === 'ENOENT' && { hint: `is there a folder '${dirname(file)}'?` }),
+      cause: error,
+    })
+  }
+}
+
+const unlessAbsent = (error: NodeJS.ErrnoException): undefined => {
+  if (error.code !== 'ENOENT') throw error
+}
+
+/** A device is not created where it is not (O_CREAT): Linux refuses that for a fifo of another user in a folder like /tmp. */
+async function writeInto(file: string, flags: number | 'w', text: string): Promise<void> {
+  const handle = await open(file, flags, 0o644)
+  try {
+    await handle.writeFile(text)
+  } finally {
+    await handle.close()
+  }
+}
+
+/** An empty file is anybody's. */
+async function isOurs(file: string): Promise<boolean> {
+  const handle = await open(file)
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(heading.length), 0, heading.length, 0)
+    return bytesRead === 0 || buffer.toString('latin1', 0, bytesRead) === heading
+  } finally {
+    await handle.close()
+  }
+}
+
+const heading = '# HELP kedge_'
+
+/** What is written beside the file has another suffix: the collector takes *.prom only. */
+async function replace(file: string, text: string): Promise<void> {
   const temporary = `${file}.${process.pid}.new`
   try {
     const handle = await open(temporary, 'w', 0o644)
@@ -107,20 +160,14 @@ export async function publish(file: string, text: string): Promise<void> {
     await rename(temporary, file)
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => undefined) // the first error tells
-    const { code, message } = error as NodeJS.ErrnoException
-    const kind = code === undefined ? undefined : (classes[code] ?? 'tool')
-    if (!kind) throw error
-    throw new Failure(kind, `cannot write metrics to '${file}': ${message}`, {
-      ...(code === 'ENOENT' && { hint: `is there a folder '${dirname(file)}'?` }),
-      cause: error,
-    })
+    throw error
   }
 }
 
-/** What shows the same by hand: the files that the metrics come from. */
+/** What shows the same by hand: the files that the metrics come from; a target that never ran has none. */
 export async function* explained(names: readonly string[]): AsyncGenerator<CommandLine> {
   for (const target of await chosen(names)) {
     const files = ['last.json', 'sizes.json'].map((file) => join(stateDir(target), file))
-    yield { kind: 'command', command: shown(['cat', ...files]) }
+    yield { kind: 'command', command: `${shown(['cat', ...files])} 2>/dev/null || :` }
   }
 }

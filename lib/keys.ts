@@ -109,6 +109,12 @@ export function wrongForm(
   }
 }
 
+/** Why an operator's tag cannot be one, in words: kedge and restic read more into it. */
+export function wrongTag(tag: string): string | undefined {
+  if (tag.includes(',')) return 'a tag cannot hold a comma'
+  return /^(kedge|stream):/.test(tag) ? "tags that begin with 'kedge:' or 'stream:' are kedge's own marks" : undefined
+}
+
 export const words = (value: string | undefined): string[] => (value ?? '').split(/[\s,]+/).filter(Boolean)
 
 /** Options for a tool, whose values may hold commas. */

@@ -131,9 +131,17 @@ function restoring(target: Target): string[] {
     "#    do. Where nothing may be written into the repository: with --no-lock. 'restic ls latest' lists what is in it.",
     `mkdir ${place} && restic restore latest${tagged(target)}${first} --target ${place}`,
   ]
-  const streams = target.streams.map(
-    ({ name }) => `restic dump latest${tagged(target, `,stream:${name}`)} ${quote(`/${name}`)} > ${quote(`${place}/${name}`)}`,
-  )
+  // One that was never saved must not end `sh -e` before the others, nor leave an empty file that looks like a dump.
+  const streams = target.streams.flatMap(({ name }) => {
+    const [whole, part] = [quote(`${place}/${name}`), quote(`${place}/.${name}.part`)]
+    return [
+      `if restic dump latest${tagged(target, `,stream:${name}`)} ${quote(`/${name}`)} > ${part}`,
+      `then mv ${part} ${whole}`,
+      `else [ -s ${part} ] || rm -f ${part}`,
+      `  echo ${quote(`missing: the stream ${shownText(name)}, or the end of it: a part would be in ${place}/.${shownText(name)}.part`)} >&2`,
+      'fi',
+    ]
+  })
   const title = `# ${several ? 5 : 4}. What the streams wrote.`
   if (target.streams.length === 0) return paths
   return target.paths.length > 0 ? [...paths, '', title, ...streams] : [title, `mkdir ${place}`, ...streams]

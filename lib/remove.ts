@@ -63,7 +63,7 @@ export async function* removeTarget(name: string, agreed: boolean, context: Cont
 async function agree(name: string, context: Context): Promise<void> {
   if (!context.ask) throw new Failure('misuse', 'option missing: --yes', { hint: 'without a terminal nobody can be asked' })
   const answer = await context.ask(`remove target '${name}'? Its repository stays (yes/no):`)
-  if (answer.trim() !== 'yes') throw new Failure('misuse', `target '${name}' stays: the answer was not 'yes'`)
+  if (!/^y(es)?$/i.test(answer.trim())) throw new Failure('misuse', `target '${name}' stays: the answer was not 'yes'`)
 }
 
 /** Files, folders and links; `without`: the live locks. */

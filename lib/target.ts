@@ -5,7 +5,7 @@ import type { Origin, Provider, Target } from './contract.ts'
 import { parseEnv } from './env.ts'
 import { Failure } from './failure.ts'
 import { parseDuration, parseSize } from './format.ts'
-import { type KeyName, keys, passedThrough, words, wrongForm } from './keys.ts'
+import { type KeyName, keys, passedThrough, words, wrongForm, wrongTag } from './keys.ts'
 import { conceal } from './log.ts'
 import { nearest } from './nearest.ts'
 import { configDir, targetsDir } from './paths.ts'
@@ -130,6 +130,7 @@ async function settingFaults(env: Record<string, string>, origin: Record<string,
     if (!known) {
       if (passed?.test(key)) {
         if (key === 'RESTIC_PASSWORD') fault(key, "a secret in a plain file: put it into the target's secrets (SECRET=)")
+        if (/_REPOSITORY$/.test(key) && /\/\/[^/@:]*:[^/@]*@/.test(value)) fault(key, plainPassword(value))
         continue
       }
       if (words(env.PASS_ENV).includes(key)) continue
@@ -141,12 +142,19 @@ async function settingFaults(env: Record<string, string>, origin: Record<string,
       wrongForm(known.form, value, { duration: parseDuration, size: parseSize }) ?? (value && (await wrongRule(known.form, value)))
     if (wrong) fault(key, `${wrong}: '${value}'`)
   }
+  for (const tag of words(env.TAGS)) {
+    const wrong = wrongTag(tag)
+    if (wrong) fault('TAGS', `${wrong}: '${tag}'`)
+  }
   const { parseKeep } = await import('./retain.ts')
   for (const { key, message } of parseKeep(env).faults) fault(key, message)
   if (env.SECRET === 'command' && !env.SECRET_COMMAND) fault('SECRET', "'command' needs SECRET_COMMAND")
   if (env.CANARY && !isAbsolute(env.CANARY)) fault('CANARY', `not an absolute path: '${env.CANARY}'`)
   return faults
 }
+
+const plainPassword = (address: string): string =>
+  `a password in a plain address${address.startsWith('rest:') ? ': use RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD in the secrets' : ''}`
 
 async function wrongRule(form: string, value: string): Promise<string | undefined> {
   if (form !== 'cron' && form !== 'zone') return undefined

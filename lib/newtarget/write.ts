@@ -167,7 +167,10 @@ function tell({ wishes: { name, secret }, recipient }: Wanted, how: Writing, dir
   }[secret]
   context.log(`the repository's password is ${kept}`)
   context.log(`without it nobody can read the repository: keep a copy on another machine, with the recovery sheet '${sheetFile(dir)}'`)
-  context.log(`next: kedge init ${name}; kedge ${how.copyOf === undefined ? `backup ${name}` : `copy ${how.copyOf}`}; kedge doctor ${name}`)
+  const init = how.existing ? 'init --adopt' : 'init'
+  context.log(
+    `next: kedge ${init} ${name}; kedge ${how.copyOf === undefined ? `backup ${name}` : `copy ${how.copyOf}`}; kedge doctor ${name}`,
+  )
 }
 
 function* explained(dir: string, files: Files, { wishes, recipient, secrets }: Wanted, how: Writing): Generator<CommandLine> {

@@ -15,6 +15,21 @@ export async function presentPaths(paths: readonly string[]): Promise<{ present:
   return { present, missing }
 }
 
+/** Those that are symbolic links themselves: a tool saves the link, and not what it points to, also where the name ends with a slash. */
+export async function linksAmong(paths: readonly string[]): Promise<string[]> {
+  const links = await Promise.all(
+    paths.map(async (path) => {
+      try {
+        return (await lstat(path.replace(/(?<=.)\/+$/, ''))).isSymbolicLink()
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === undefined) throw error
+        return false // the tool names it
+      }
+    }),
+  )
+  return paths.filter((_, i) => links[i])
+}
+
 export async function exists(path: string): Promise<boolean> {
   try {
     await lstat(path)

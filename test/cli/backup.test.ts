@@ -280,6 +280,9 @@ test('all faults of a target are told at once with file, line and column, and no
 test('a target that lies in several paths is saved once, and further tags go into the snapshot', async (t) => {
   const { m, source, web1, snapshots } = await house(t)
   fs.writeFileSync(path.join(web1.dir, 'paths'), `# what to save\n${source}/\n${source}\n\n`)
+  for (const tag of ['kedge:hold', 'stream:x', 'a,kedge:hold'])
+    assert.equal((await kedge(m, ['backup', '--tag', 'fine', '--tag', tag, 'web1'])).status, 2, tag)
+  assert.deepEqual(await snapshots(), [])
   await done(m, ['backup', '--tag', 'before-upgrade', '--tag=1e5', 'web1'])
   const [snapshot] = await snapshots()
   assert.deepEqual([...(snapshot?.tags ?? [])].sort(), ['1e5', 'before-upgrade', 'kedge:web1'])

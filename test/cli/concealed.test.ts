@@ -28,8 +28,8 @@ test("the repository's password shows up nowhere, whatever is run and however it
   })
   newTarget(m, 'away', {
     paths: [source],
-    secrets,
-    env: { RESTIC_REPOSITORY: `rest:http://user:${token}@127.0.0.1:9/`, STORE_ID: 'x', CONNECT_TIMEOUT: '1s' },
+    secrets: { ...secrets, RESTIC_REST_USERNAME: 'user', RESTIC_REST_PASSWORD: token },
+    env: { RESTIC_REPOSITORY: 'rest:http://user@127.0.0.1:9/', STORE_ID: 'x', CONNECT_TIMEOUT: '1s' },
   })
 
   const results: Result[] = []

@@ -19,7 +19,7 @@ const names = (m: Machine) => fs.readdirSync(path.join(m.config, 'targets')).sor
 test('each setting in force comes with the file and line that set it, a secret without its value', async (t) => {
   const m = machine(t)
   const target = newTarget(m, 'web1', {
-    env: { KEEP_DAILY: '7', TAGS: 'a b', AWS_SECRET_ACCESS_KEY: 'in the wrong place', RESTIC_REPOSITORY: 'rest:https://me:hush@h/r' },
+    env: { KEEP_DAILY: '7', TAGS: 'a b', AWS_SECRET_ACCESS_KEY: 'in the wrong place', RESTIC_REPOSITORY: 'rest:https://me@h/r' },
     paths: ['/etc'],
     secrets: { RESTIC_PASSWORD: 'the password', AWS_ACCESS_KEY_ID: 'AKIA1' },
   })
@@ -35,7 +35,28 @@ test('each setting in force comes with the file and line that set it, a secret w
   assert.deepEqual(found.AWS_SECRET_ACCESS_KEY?.[0], '(secret)')
   assert.deepEqual(found.RESTIC_PASSWORD, ['(secret)', `${path.join(target.dir, 'secret.env')}:1`])
   assert.deepEqual(found.AWS_ACCESS_KEY_ID, ['(secret)', `${path.join(target.dir, 'secret.env')}:2`])
-  assert.doesNotMatch(result.stdout + result.stderr, /the password|wrong place|hush|AKIA1/)
+  assert.doesNotMatch(result.stdout + result.stderr, /the password|wrong place|AKIA1/)
+})
+
+test("a password in a repository's address and a tag of kedge's own are faults, which do not show the password", async (t) => {
+  const m = machine(t)
+  const remedy = ': use RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD in the secrets'
+  const cases: [Record<string, string>, string | undefined][] = [
+    [{ RESTIC_REPOSITORY: 'rest:https://me:hush@h/r' }, `RESTIC_REPOSITORY: a password in a plain address${remedy}\n`],
+    [{ RESTIC_REPOSITORY: 'sftp://me:hush@h/r' }, 'RESTIC_REPOSITORY: a password in a plain address\n'],
+    [{ RESTIC_REPOSITORY: 'sftp://me@h:22/r' }, undefined],
+    [{ RESTIC_REPOSITORY: 's3:http://h:9000/b/x@y' }, undefined],
+    [{ TAGS: 'a kedge:hold' }, "TAGS: tags that begin with 'kedge:' or 'stream:' are kedge's own marks: 'kedge:hold'\n"],
+    [{ TAGS: 'stream:x' }, "marks: 'stream:x'\n"],
+    [{ TAGS: 'a,b downstream:x' }, undefined],
+  ]
+  for (const [index, [env, fault]] of cases.entries()) {
+    newTarget(m, `t${index}`, { env })
+    const result = await kedge(m, ['config', `t${index}`])
+    assert.equal(result.status, fault === undefined ? 0 : 2, JSON.stringify(env))
+    assert.ok(result.stderr.includes(fault ?? ''), result.stderr)
+    assert.doesNotMatch(result.stdout + result.stderr, /hush/)
+  }
 })
 
 test('single keys are shown, one that is not set too, and one that does not exist is misuse', async (t) => {
@@ -53,7 +74,7 @@ test('single keys are shown, one that is not set too, and one that does not exis
 test('targets lists all of them, by group too; one that does not load is listed with its fault, and the status is 2', async (t) => {
   const m = machine(t)
   assert.equal((await done(m, ['targets'])).stdout, '')
-  newTarget(m, 'b', { env: { GROUP: 'web big', RESTIC_REPOSITORY: 'rest:https://me:hush@h/r' } })
+  newTarget(m, 'b', { env: { GROUP: 'web big', RESTIC_REPOSITORY: 'rest:https://me@h/r' } })
   newTarget(m, 'a', { env: { RESTIC_REPOSITORY: '/srv/a' } })
   fs.mkdirSync(path.join(m.config, 'targets', '.new-x', 'c'), { recursive: true })
   assert.equal((await done(m, ['targets'])).stdout, 'a\trestic\t/srv/a\t\nb\trestic\trest:https://me@h/r\tweb,big\n')
@@ -264,9 +285,10 @@ test('a removed target is packed with all its secrets and history, and the archi
   await done(m, ['config', 'web1'])
 })
 
-test('on a terminal remove asks, and takes nothing but yes for an answer', async (t) => {
+test('on a terminal remove asks, and takes nothing but yes or y for an answer', async (t) => {
   for (const [answer, status] of [
-    ['y', 2],
+    ['n', 2],
+    ['y', 0],
     ['yes', 0],
   ] as const) {
     const m = machine(t)

@@ -148,6 +148,7 @@ for (const version of [restics()[0] as Restic, newest()]) {
 test('init by hand makes a repository and pins it; of a pinned target nothing is pinned anew', async (t) => {
   const m = machine(t)
   const { dir } = newTarget(m, 'web1', { paths: [m.home] })
+  fs.writeFileSync(path.join(m.home, 'a'), 'a')
   const file = path.join(dir, 'target.env')
   fs.appendFileSync(file, '# the last line has no line feed')
   await byHand(m, ['init', 'web1'])
@@ -191,7 +192,11 @@ test('prune --explain says in comments what kedge does and restic does not', asy
     (await done(m, ['prune', 'web1', '--explain', ...args])).lines.filter((line) => line.startsWith('#')).join('\n')
   assert.match(await comments(), /at most 20 .*PRUNE_MAX_DELETE/)
   assert.match(await comments(), /pinned.*suspect.*clock.*guards/)
-  assert.match(await comments('--max-delete', '7'), /at most 7 /)
+  assert.match(await comments('--max-delete', '7'), /at most 7 .*\(--max-delete\)/)
+  assert.match(await comments(), /newest good[\s\S]*a held[\s\S]*another target's tag/)
+  const forget = (await done(m, ['forget', 'web1', '0123abcd', '--explain'])).stdout
+  assert.match(forget, /^# kedge refuses a held snapshot, the newest good one .* another target's tag: restic does not$/m)
+  assert.match((await done(m, ['diff', 'web1', '--top', '3', '--explain'])).stdout, /^# with --top kedge groups by folder/m)
   fs.appendFileSync(path.join(dir, 'target.env'), envText({ PRUNE_MAX_DELETE: '' }))
   assert.match(await comments(), /PRUNE_MAX_DELETE is empty: there is no limit/)
 })

@@ -199,6 +199,7 @@ test('an existing repository keeps its password, and further secrets come from a
   const secrets = "AWS_ACCESS_KEY_ID=AKIA1\nAWS_SECRET_ACCESS_KEY='it'\\''s a key'\n"
   const result = await giving(m, [...args, '--secrets-fd', '4'], ["the old word's\n", secrets])
   assert.equal(result.status, 0, result.stderr)
+  assert.match(result.stderr, /next: kedge init --adopt web1;/)
   assert.equal(read(m, 'web1', 'secret.env'), `RESTIC_PASSWORD='the old word'\\''s'\n${secrets}`)
 })
 

@@ -7,15 +7,16 @@ import test from 'node:test'
 import type { Target } from '../../lib/contract.ts'
 import { recoverySheet } from '../../lib/recovery.ts'
 import { cheapen } from '../cheap.ts'
-import { done, growTree, kedge, type Machine, machine, newTarget, restics, sameTree, scratch, startProgram } from '../harness.ts'
+import { done, fake, growTree, kedge, type Machine, machine, newTarget, restics, sameTree, scratch, startProgram } from '../harness.ts'
 
 /** Runs a sheet in an empty folder as an operator would: with restic and the home alone. Returns the folder. */
-async function follow(m: Machine, sheet: string, shell = '/bin/sh'): Promise<string> {
+async function follow(m: Machine, sheet: string, shell = '/bin/sh', said = ''): Promise<string> {
   const cwd = fs.mkdtempSync(path.join(m.dir, 'fresh-'))
   fs.writeFileSync(path.join(cwd, 'recovery.txt'), sheet)
   const env = { KEDGE_CONFIG_DIR: undefined, KEDGE_STATE_DIR: undefined, KEDGE_CACHE_DIR: undefined }
   const result = await startProgram(m, shell, ['-e', 'recovery.txt'], { cwd, env }).result
   assert.equal(result.status, 0, `${sheet}\n${result.stdout}${result.stderr}`)
+  assert.ok(result.stderr.includes(said), result.stderr)
   return cwd
 }
 
@@ -25,7 +26,7 @@ for (const restic of restics()) {
     const tree = path.join(m.dir, "a 'tree'")
     fs.mkdirSync(tree)
     growTree(tree)
-    const { repository, password } = newTarget(m, 'web1', {
+    const { dir, repository, password } = newTarget(m, 'web1', {
       paths: [tree, '/no/such/path'],
       secrets: { RESTIC_PASSWORD: "it's $HOME `a` password" },
       scripts: { 'streams/app.sql': 'echo the dump' },
@@ -33,10 +34,16 @@ for (const restic of restics()) {
     await done(m, ['init', 'web1'])
     cheapen(repository, password)
     assert.equal((await kedge(m, ['backup', 'web1'])).status, 3)
+    // A stream that was never saved stops nothing, and leaves nothing behind.
+    fake(path.join(dir, 'streams'), 'a.sql', 'echo new')
     const sheet = (await done(m, ['recovery', 'web1', '--with-secret'])).stdout
     assert.ok(sheet.includes(`restic ${restic.version}`))
-    const restored = path.join(await follow(m, sheet), 'restored-web1')
+    const restored = path.join(await follow(m, sheet, '/bin/sh', 'missing: the stream a.sql'), 'restored-web1')
     sameTree(path.join(restored, tree), tree)
+    assert.deepEqual(
+      fs.readdirSync(restored).filter((name) => name.endsWith('.sql') || name.endsWith('.part')),
+      ['app.sql'],
+    )
     assert.equal(fs.readFileSync(path.join(restored, 'app.sql'), 'utf8'), 'the dump\n')
   })
 }
@@ -156,7 +163,10 @@ test('settings that restic needs are on the sheet, secret ones only when asked f
   fs.writeFileSync(path.join(cwd, 'x'), 'stays\n')
   execFileSync('/bin/sh', ['-c', `restic() { :; }; gpg() { :; }\n${odd}`], { cwd })
   assert.deepEqual(fs.readdirSync(cwd).sort(), ['restored-web1', 'x'])
-  assert.match(odd, /restic dump latest --tag 'kedge:web1,stream:b'\\''; touch y' '\/b'\\''; touch y' > 'restored-web1\/b'\\''; touch y'/)
+  assert.match(
+    odd,
+    /restic dump latest --tag 'kedge:web1,stream:b'\\''; touch y' '\/b'\\''; touch y' > 'restored-web1\/\.b'\\''; touch y\.part'/,
+  )
 })
 
 test('a sealed credential, which dies with its machine, is told from what can be kept', () => {

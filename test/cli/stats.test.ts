@@ -103,7 +103,7 @@ test('metrics come from files alone: no tool is started, no secret opened, and a
   assert.ok(one.includes('"web1"') && !one.includes('"web2"'))
 
   const file = path.join(m.dir, 'kedge.prom')
-  fs.writeFileSync(file, 'old', { mode: 0o600 })
+  fs.writeFileSync(file, '# HELP kedge_old\n', { mode: 0o600 })
   const before = fs.statSync(file).ino
   assert.equal((await done(m, ['stats', `--prometheus=${file}`])).stdout, '')
   assert.equal(fs.readFileSync(file, 'utf8'), printed.stdout)
@@ -113,6 +113,29 @@ test('metrics come from files alone: no tool is started, no secret opened, and a
     ['kedge.prom'],
   )
   assert.equal(fs.existsSync(path.join(m.home, 'called')), false)
+
+  // What is no file of metrics stays what it is.
+  const notes = path.join(m.dir, 'notes')
+  fs.writeFileSync(notes, 'my notes\n')
+  const refused = await kedge(m, ['stats', `--prometheus=${notes}`])
+  assert.deepEqual([refused.status, fs.readFileSync(notes, 'utf8')], [2, 'my notes\n'])
+  assert.ok(refused.stderr.includes(`cannot write metrics to '${notes}': it exists, and holds something else`), refused.stderr)
+  assert.equal((await kedge(m, ['stats', `--prometheus=${m.dir}`])).status, 2)
+  fs.writeFileSync(notes, '')
+  const link = path.join(m.dir, 'link')
+  fs.symlinkSync(notes, link)
+  await done(m, ['stats', `--prometheus=${link}`])
+  assert.deepEqual([fs.readlinkSync(link), fs.readFileSync(notes, 'utf8')], [notes, printed.stdout])
+  const fifo = path.join(m.dir, 'fifo')
+  execFileSync('mkfifo', [fifo])
+  const toFifo = path.join(m.dir, 'to-fifo')
+  fs.symlinkSync(fifo, toFifo)
+  for (const name of [fifo, toFifo]) {
+    const reader = startProgram(m, 'cat', [fifo])
+    await done(m, ['stats', `--prometheus=${name}`])
+    assert.equal((await reader.result).stdout, printed.stdout)
+  }
+  assert.ok(fs.statSync(fifo).isFIFO() && fs.lstatSync(toFifo).isSymbolicLink())
 
   const nowhere = await kedge(m, ['stats', `--prometheus=${m.dir}/nowhere/kedge.prom`])
   assert.deepEqual([nowhere.status, nowhere.stderr.includes(`is there a folder '${m.dir}/nowhere'?`)], [2, true])

@@ -175,7 +175,10 @@ test('status is one line a target and 16 when one is late; a target that does no
     [(await kedge(m, ['status', 'late', '--nagios'])).status, (await kedge(m, ['status', 'nosuch', '--nagios'])).status],
     [3, 3],
   )
-  assert.match((await done(m, ['status', 'fresh', '--explain'])).stdout, /^cat \S+\/fresh\/last\.json/)
+  const byHand = (await done(m, ['status', 'fresh', '--explain'])).stdout
+  assert.match(byHand, /^cat \S+\/fresh\/last\.json/)
+  const ran = await startProgram(m, '/bin/sh', ['-e', '-c', byHand]).result
+  assert.deepEqual([ran.status, ran.stderr, ran.stdout !== ''], [0, '', true], 'it has no sizes.json')
 })
 
 test('history lists the newest first, leaves out torn lines aloud, and takes a target that does not load', async (t) => {

@@ -2,12 +2,12 @@
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
-import { Failure } from '../../failure.ts'
+import { type Class, Failure } from '../../failure.ts'
 import { byBlanks, words } from '../../keys.ts'
 import { cacheDir, stateDir } from '../../paths.ts'
 import type { Summary } from '../../rows.ts'
 import { quote } from '../../shell.ts'
-import { presentPaths } from '../../source/paths.ts'
+import { linksAmong, presentPaths } from '../../source/paths.ts'
 import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'
 import { verifyIdentity } from './identity.ts'
 import { withNames } from './names.ts'
@@ -85,6 +85,10 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
   const restic = await version(target)
   const dryRun = context.mode === 'dry-run'
   const { present, missing } = await presentPaths(wanted)
+  if (present.length === 0 && streams.length === 0) throw new Failure('vanished', `nothing to back up in '${target.name}'`)
+  if (!options.names)
+    for (const link of await linksAmong(present))
+      context.warn(`'${link}' is a link: only the link is saved, name what it points to`, 'partial')
   const short = missing.length > 0
   const made: string[] = []
   const onSaved = (snapshot: string) => made.push(snapshot)
@@ -99,11 +103,14 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
   try {
     if (present.length > 0) {
       const save = (args: string[]) => withoutOwnDeadLocks(target, saving, () => savePaths(target, args, saving, onSaved))
-      const summary = await confirmed(
+      const saved = await confirmed(
         options.names
           ? withNames(target, present, (from) => save(pathsArgs(target, options, { from }, dryRun, restic, short)))
           : save(pathsArgs(target, options, present, dryRun, restic, short)),
       )
+      const nothing = saved.files === 0 && !options.names && !dryRun
+      if (nothing) context.warn('nothing was saved: 0 files', 'partial')
+      const summary = nothing ? { ...saved, partial: true as const } : saved
       const snapshot = summary.partial && !short && !dryRun ? await markPartial(target, summary.snapshot, context) : summary.snapshot
       yield { ...summary, snapshot, ...(short && { partial: true }), ...(options.names && { subset: true }) }
     }
@@ -125,12 +132,26 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
     if (first) throw first
   } catch (error) {
     if (identity.signal.aborted && error instanceof Failure && error.class === 'refused' && !dryRun) await takeBack(target, context, made)
+    if (!dryRun && !(error instanceof Failure && untouched.has(error.class))) await markUnpruned(target)
     throw error
   } finally {
     await identity.stop()
   }
 }
 export default backup
+
+/** Failures after which nothing of the run can be in the store. */
+const untouched: ReadonlySet<Class> = new Set<Class>(['config', 'misuse', 'missing', 'locked', 'auth', 'vanished'])
+
+/** The store may hold data of no snapshot now: the next prune gives it back, also where it deletes nothing. */
+async function markUnpruned(target: Target): Promise<void> {
+  const { unpruned } = await import('../../plan.ts')
+  try {
+    await unpruned(target.name)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === undefined && !(error instanceof Failure)) throw error
+  }
+}
 
 /**
  * Asks for the store's identity beside the work, and cancels the work when it is another. A small backup may end before the answer:

@@ -20,7 +20,11 @@ const cat: VerbOf<'cat'> = async function* (target, { snapshot, path }, context)
     const exit = await child.done
     // The reader went away, as in `| head`: that is no failure of a reading verb.
     if (exit.status === 0 || exit.signal === 'SIGPIPE' || /broken pipe/i.test(exit.stderr)) return
-    if (/not found in snapshot|cannot dump file/i.test(exit.stderr)) throw new Failure('empty', `cannot ${action}: not in the snapshot`)
+    // A path that goes on behind a file is not there either.
+    if (/not found in snapshot|should be a dir, but is/i.test(exit.stderr))
+      throw new Failure('empty', `cannot ${action}: not in the snapshot`)
+    const [, type] = /should be a file, but is a "?(\w+)/i.exec(exit.stderr) ?? []
+    if (type) throw new Failure('empty', `cannot ${action}: it is no file or folder, but a ${type}`)
     throw failureOf(action, exit)
   } finally {
     child.end()

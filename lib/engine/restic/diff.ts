@@ -6,6 +6,7 @@ import { bytes } from '../../format.ts'
 import type { Change, CommandLine, Compared, Snapshot } from '../../rows.ts'
 import { lookup, onSnapshot } from './byhand.ts'
 import { type Changed, type Changes, liveArgs, liveChanges } from './live.ts'
+import { comment } from './policy.ts'
 import { groupOf, pick, snapshotsOf } from './snapshots.ts'
 import { explain, jsonLine, resticLines, version } from './tool.ts'
 
@@ -177,7 +178,8 @@ async function* compared(
   )
 }
 
-async function* explained(target: Target, { old, newer, live, metadata }: Options): AsyncGenerator<CommandLine> {
+async function* explained(target: Target, { old, newer, live, metadata, top }: Options): AsyncGenerator<CommandLine> {
+  if (top !== undefined) yield comment('with --top kedge groups by folder the sizes that restic ls gives: restic itself lists each file')
   if (live) {
     const restic = await version(target)
     yield* onSnapshot(target, { snapshot: old ?? 'latest' }, (id) => liveArgs(target, target.paths, id, restic))

@@ -25,7 +25,7 @@ const messages: readonly (readonly [RegExp, Class])[] = [
   [new RegExp(unavailable, 'i'), 'unreachable'],
   [/is there a repository at the following location|unable to open config file|repository does not exist/i, 'missing'],
   [
-    /repository contains errors|ciphertext verification failed|invalid data returned|hash mismatch|pack .* (?:contains|damaged)|integrity error/i,
+    /repository contains errors|ciphertext verification failed|invalid data returned|hash mismatch|pack .* (?:contains|damaged)|integrity error|\(<data\/[^>]*>.*(?:file is too short|no such file or directory|does not exist)|\b(?:blob|id) .*not found in (?:index|repository)/i,
     'damaged',
   ],
   [/permission denied|operation not permitted|read-only file system/i, 'permission'],

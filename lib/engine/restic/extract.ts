@@ -62,8 +62,23 @@ const broken =
   /ciphertext verification failed|invalid data returned|(?:ReadFull|StreamPack|Load)\b.*(?:no such file|does not exist)|unexpected content|invalid file size|wrong hash|hash mismatch/i
 const shownItems = 10
 
+// 0.14 names only the file.
+const noLock = /unable to create lock in backend|\/locks\/[0-9a-f]{64}/
+
+/** A store in which no lock can be made, as on a full disk, is read without one: to restore matters more than who else writes. */
+export async function extract(...[target, args, context, call]: Parameters<typeof attempt>): Promise<Extracted> {
+  try {
+    return await attempt(target, args, context, call)
+  } catch (error) {
+    const lockless = error instanceof Failure && (error.class === 'space' || error.class === 'permission')
+    if (!lockless || args.includes('--no-lock') || !noLock.test(error.message)) throw error
+    context.log(`${error.message}; trying without a lock`)
+    return attempt(target, ['restore', '--no-lock', ...args.slice(1)], context, call)
+  }
+}
+
 /** `action`: as `restore 'web1' to '/tmp/x'`. A part that failed is a Failure that names it; whatever else restic's end stands for, too. */
-export async function extract(
+async function attempt(
   target: Target,
   args: readonly string[],
   context: RunContext,

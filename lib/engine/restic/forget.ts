@@ -6,6 +6,7 @@ import { deleteSnapshots, forgetArgs } from './doomed.ts'
 import { verifyIdentity } from './identity.ts'
 import { bySource, isGood, sourceOf } from './kept.ts'
 import { checkIds, pickAll, refuseShared } from './named.ts'
+import { refusalsByHand } from './policy.ts'
 import { snapshotsOf } from './snapshots.ts'
 import { explain } from './tool.ts'
 
@@ -18,6 +19,7 @@ export function newestGood(target: Target, snapshots: readonly Snapshot[], doome
 const forget: VerbOf<'forget'> = async function* (target, { ids }, context) {
   checkIds(ids, 'forget')
   if (context.mode === 'explain') {
+    yield refusalsByHand()
     yield explain(target, forgetArgs(ids))
     return
   }

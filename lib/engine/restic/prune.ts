@@ -10,7 +10,7 @@ import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'
 import { deleteSnapshots, forgetArgs } from './doomed.ts'
 import { verifyIdentity } from './identity.ts'
 import { bySource, toKept } from './kept.ts'
-import { byHand, guardsByHand, isOff } from './policy.ts'
+import { byHand, guardsByHand, isOff, refusalsByHand } from './policy.ts'
 import { snapshotsOf } from './snapshots.ts'
 import { explain, repository, resticLines, version } from './tool.ts'
 
@@ -49,8 +49,8 @@ const prune: VerbOf<'prune'> = async function* (target, options, context) {
   const store = target.env.STORE_ID || repository(target)
   const saved = options.apply === undefined ? undefined : await savedPlan(target, options.apply, store)
   if (context.mode === 'explain') {
-    if (!saved) yield* byHand(target, rules, limitOf(target, options))
-    else yield* [guardsByHand(), ...[forgetArgs(saved.ids), pruneArgs()].map((args) => explain(target, args))]
+    if (!saved) yield* byHand(target, rules, limitOf(target, options), options.maxDelete === undefined ? undefined : '--max-delete')
+    else yield* [guardsByHand(), refusalsByHand(), ...[forgetArgs(saved.ids), pruneArgs()].map((args) => explain(target, args))]
     return
   }
   await verifyIdentity(target, context)

@@ -6,7 +6,7 @@ import { Failure } from '../../failure.ts'
 import { words } from '../../keys.ts'
 import type { Summary } from '../../rows.ts'
 import { failureOf } from './errors.ts'
-import { jsonLine, repository, startRestic } from './tool.ts'
+import { askRestic, jsonLine, repository, startRestic } from './tool.ts'
 
 /** restic's messages on a backup; zero fields are omitted. 0.14 loses the text of errors: `error: {}`. */
 type Message = {
@@ -166,7 +166,7 @@ export async function saveStream(
     void restic.done.catch(() => undefined).then(() => producer.end())
     const made = await producer.done
     if (made.status !== 0) {
-      const early = await Promise.race([restic.done.catch(() => undefined), after(0)])
+      const early = await Promise.race([restic.done, after(0)]) // why restic was ended is the cause, where it was
       await cancel()
       if (early && early.status !== 0) throw failureOf(`save stream '${stream.name}'`, early)
       throw new Failure(
@@ -181,10 +181,28 @@ export async function saveStream(
     restic.stdin.end()
     await reading
     const exit = await restic.done
-    if (exit.status !== 0) throw failureOf(`save stream '${stream.name}' to '${repository(target)}'`, exit)
-    return summarise(target, reader, started, stream.name)
+    const { summary } = reader
+    const nothing = summary ? !summary.total_bytes_processed : /snapshot is empty|no data read/.test(exit.stderr)
+    if (exit.status === 0 && !nothing) return summarise(target, reader, started, stream.name)
+    // 0.18 and 0.19 end with 3, and keep the snapshot: it would pass for the newest good one.
+    if (summary?.snapshot_id) await takeOut(target, summary.snapshot_id, context)
+    throw nothing ? emptyOutput(stream) : failureOf(`save stream '${stream.name}' to '${repository(target)}'`, exit)
   } finally {
     await cancel()
+  }
+}
+
+const emptyOutput = ({ name, file }: { name: string; file: string }) =>
+  new Failure('tool', `cannot save stream '${name}': its output was empty`, { hint: `${file} ended well, but wrote nothing` })
+
+/** A snapshot of a stream that failed; where the store keeps it (append-only), a warning: what failed is the news. */
+async function takeOut(target: Target, id: string, context: RunContext): Promise<void> {
+  const action = `take the failed snapshot ${id.slice(0, 8)} out of '${repository(target)}'`
+  try {
+    await askRestic(target, ['forget', id], context, { action })
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    context.warn(error.message)
   }
 }
 
@@ -197,6 +215,7 @@ async function countStream(target: Target, stream: { name: string; file: string 
   const [, status] = /status (\d+)\n$/.exec(made.stderr) ?? []
   if (status !== '0')
     throw new Failure('tool', `cannot save stream '${stream.name}': ${stream.file} ended with status ${status ?? made.status}`)
+  if (Number(made.stdout) === 0) throw emptyOutput(stream)
   const seconds = Math.round((Date.now() - started) / 100) / 10
   return {
     kind: 'summary',

@@ -130,7 +130,11 @@ function hasCache(target: Target, context: RunContext): boolean {
   }
 }
 
-/** restic since 0.15 retries for 15 minutes to open a repository that cannot be reached: CONNECT_TIMEOUT ends that. */
+/** What no waiting mends: a far store's refusal may pass, as that of a login that is being set up. */
+const hopeless = (target: Target) =>
+  localRepository(target) === undefined ? /read-only file system/i : /read-only file system|permission denied|operation not permitted/i
+
+/** restic since 0.15 retries for 15 minutes to open a repository that cannot be reached: CONNECT_TIMEOUT ends that; a refusal to write, at once. */
 function impatience(target: Target, action: string) {
   const controller = new AbortController()
   const begun = Date.now()
@@ -139,6 +143,12 @@ function impatience(target: Target, action: string) {
   return {
     signal: controller.signal,
     hear(line: string) {
+      const [, type, refusal] = /^(?:Save|\w+(?=\(<config))\(<(\w+)\/[^>]*>.*returned error, retrying after [^:]+: (.*)$/.exec(line) ?? []
+      if (refusal !== undefined && hopeless(target).test(refusal)) {
+        const why = type === 'lock' ? `unable to create lock in backend: ${refusal}` : refusal // restic's own words where it gives up
+        controller.abort(new Failure('permission', `cannot ${action}: ${why}`))
+        return
+      }
       const [, said] = /^\w+\(<config\/[^>]*>.*returned error, retrying after [^:]+: (.*)$/.exec(line) ?? []
       if (said === undefined) return
       cause = said
