@@ -31,6 +31,8 @@ export type Command<O extends Options = Options> = {
   readonly summary: string
   /** As in a usage line: `target [snapshot ...]`. */
   readonly operands: string
+  /** What follows the first operand is another command's: no option in it is this one's. */
+  readonly verbatim?: true
   readonly options: O
   readonly columns: Columns
   /** It changes something: it takes --dry-run, and finishes. */
@@ -129,6 +131,11 @@ export function parse(name: string, declared: Command, argv: readonly string[]):
     }
     if (word === '--') {
       operands.push(...argv.slice(i + 1))
+      break
+    }
+    if (declared.verbatim && (word === '-' || !word.startsWith('-'))) {
+      const rest = argv.slice(i + 1)
+      operands.push(word, ...(rest[0] === '--' ? rest.slice(1) : rest))
       break
     }
     if (word.startsWith('--')) {

@@ -14,7 +14,13 @@ export type Form =
   | 'zone'
   | 'engine'
   | 'provider'
-export type Key = { readonly form: Form; readonly help: string; readonly default?: string }
+/** `of`: the words that the value may hold. */
+export type Key = { readonly form: Form; readonly help: string; readonly default?: string; readonly of?: readonly string[] }
+
+/** The ways by which a target tells of its runs, and what it tells of. */
+export const channels = ['mail', 'webhook', 'ping', 'command'] as const
+export const events = ['failure', 'warning', 'recovery', 'success', 'digest'] as const
+export const templates = ['json', 'ntfy', 'slack', 'discord', 'gotify', 'matrix'] as const
 
 const keep = (what: string): Key => ({ form: 'keep', help: `keep the newest snapshot of so many ${what}; 'unlimited' keeps all` })
 const within = (what: string): Key => ({ form: 'within', help: `keep ${what} made within this span before the newest (1y6m2d3h)` })
@@ -47,6 +53,9 @@ export const keys = {
   SCHEDULE_CHECK: schedule('a check'),
   SCHEDULE_DRILL: schedule('a drill'),
   SCHEDULE_COPY: schedule('a copy'),
+  SCHEDULE_DIGEST: { form: 'cron', help: 'when the digest of all targets is sent (NOTIFY_ON=digest)', default: '0 7 * * *' },
+  SCHEDULE_JITTER: { form: 'seconds', help: 'shift each due time of the target by up to this, always by the same' },
+  SKIP_ON_BATTERY: { form: 'yes', help: 'skip backup, prune, check, drill and copy while the machine runs on its battery', default: 'no' },
   MAX_AGE: {
     form: 'seconds',
     help: 'status calls a target stale whose last good backup is older; default: from SCHEDULE_BACKUP, else 26h',
@@ -55,6 +64,26 @@ export const keys = {
   SECRET: { form: 'provider', help: 'where the secrets come from: gpg, command, credential, file, none', default: 'none' },
   SECRET_COMMAND: { form: 'text', help: 'the command whose stdout is an env file with the secrets (SECRET=command)' },
   COPY_TO: { form: 'words', help: 'other targets to whose stores copy takes the snapshots' },
+  COPY_AFTER_BACKUP: { form: 'yes', help: 'copy to the stores of COPY_TO after each backup', default: 'no' },
+  COPY_MAX_LAG: { form: 'seconds', help: 'status calls a store of COPY_TO stale that lags further behind; default: from SCHEDULE_COPY' },
+  HOOK_TIMEOUT: { form: 'seconds', help: 'time limit of each hook', default: '30m' },
+  HOOK_SECRETS: { form: 'words', help: 'secrets that the hooks see' },
+  NOTIFY: { form: 'words', help: 'how runs are told of: mail, webhook, ping, command', of: channels },
+  NOTIFY_ON: {
+    form: 'words',
+    help: 'what is told: failure, warning, recovery, success, digest',
+    default: 'failure warning recovery',
+    of: events,
+  },
+  NOTIFY_TIMEOUT: { form: 'seconds', help: 'time limit of each attempt to tell', default: '30s' },
+  NOTIFY_COMMAND: { form: 'text', help: 'the executable that gets the record on stdin (NOTIFY=command)' },
+  MAIL_TO: { form: 'words', help: 'who gets mail' },
+  MAIL_FROM: { form: 'text', help: "the sender of mail; default: kedge at this machine's name" },
+  SMTP_URL: { form: 'text', help: 'the mail server: smtp://USER@HOST:587 or smtps://USER@HOST; default: the local sendmail' },
+  SMTP_CA: { form: 'text', help: "a file with the certificate that signs the mail server's" },
+  WEBHOOK_URL: { form: 'text', help: 'where the record is posted' },
+  WEBHOOK_AS: { form: 'words', help: 'the form of the post: json, ntfy, slack, discord, gotify, matrix', default: 'json', of: templates },
+  PING_URL: { form: 'text', help: 'a check as healthchecks.io has them: pinged at the start, on success and on failure' },
   CANARY: { form: 'text', help: 'a file that must exist, or the backup fails before anything is written' },
   SHRINK_LIMIT: { form: 'percent', help: 'a backup smaller than this share of the usual size is suspect; 0: off', default: '50' },
   CHURN_LIMIT: {

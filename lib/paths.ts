@@ -22,3 +22,6 @@ export const stateDir = (target: string): string => join(home('KEDGE_STATE_DIR',
 export const cacheDir = (target: string): string => join(home('KEDGE_CACHE_DIR', '/var/cache/kedge', '.cache/kedge'), target)
 /** Where `kedge remove` puts what it took away. */
 export const removedDir = (): string => join(home('KEDGE_STATE_DIR', '/var/lib/kedge', '.local/state/kedge'), '.removed')
+
+/** The folder that kedge is installed in, with systemd/, openbsd/, docs/: this file is bundled into dist/, which lies in it. */
+export const houseDir = (): string => join(__dirname, '..')

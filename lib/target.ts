@@ -141,6 +141,9 @@ async function settingFaults(env: Record<string, string>, origin: Record<string,
     const wrong =
       wrongForm(known.form, value, { duration: parseDuration, size: parseSize }) ?? (value && (await wrongRule(known.form, value)))
     if (wrong) fault(key, `${wrong}: '${value}'`)
+    const allowed: readonly string[] | undefined = 'of' in known ? known.of : undefined
+    for (const word of allowed ? words(value) : [])
+      if (!allowed?.includes(word)) fault(key, `'${word}' is none of ${allowed?.join(', ')}`)
   }
   for (const tag of words(env.TAGS)) {
     const wrong = wrongTag(tag)
