@@ -29,6 +29,8 @@ import type {
 export type Progress = { done: number; total?: number; unit?: string; files?: number; totalFiles?: number; eta?: number; what?: string }
 export type Origin = { readonly file: string; readonly line: number }
 export type Provider = 'gpg' | 'command' | 'credential' | 'file' | 'none'
+/** An executable that a run calls, and when. */
+export type Hook = { readonly event: string; readonly file: string }
 export type Target = {
   readonly name: string
   readonly engine: EngineName
@@ -42,6 +44,8 @@ export type Target = {
   /** Files with patterns of what to leave out: the house's, then the target's own. */
   readonly excludes: readonly string[]
   readonly streams: readonly { readonly name: string; readonly file: string }[]
+  /** The house's, then its own. */
+  readonly hooks: readonly Hook[]
   readonly secret: Provider
 }
 

@@ -72,7 +72,12 @@ const deadFile = (target: Target) => join(stateDir(target.name), 'dead.json')
  * Records the runs that died with the lock in their hands, once. Returns the process groups of the dead, of earlier crashes too, whose
  * locks may still lie in the store; `bury` forgets them.
  */
-export async function recover(target: Target, crashed: readonly Holder[], context: Context): Promise<number[]> {
+export async function recover(
+  target: Target,
+  crashed: readonly Holder[],
+  context: Context,
+  onCrash: (record: RunRow) => void = () => undefined,
+): Promise<number[]> {
   const lost = deadWithoutLock(target)
   const before = (await readJson<number[]>(deadFile(target))) ?? []
   const groups = [...crashed.flatMap((holder) => holder.groups.map(({ pgid }) => pgid)), ...lost.flatMap((running) => running.groups ?? [])]
@@ -83,7 +88,9 @@ export async function recover(target: Target, crashed: readonly Holder[], contex
     context.log(`the run ${run} (${verb}) crashed: recorded`)
     const message = `its process ${pid} ended without a word`
     const base = { kind: 'run', target: target.name, run, verb, start: at } as const
-    await keep(target, { ...base, state: 'crashed', status: 1, seconds: 0, class: 'tool', message })
+    const record: RunRow = { ...base, state: 'crashed', status: 1, seconds: 0, class: 'tool', message }
+    await keep(target, record)
+    onCrash(record)
   }
   return dead
 }

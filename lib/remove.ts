@@ -40,7 +40,7 @@ export async function* removeTarget(name: string, agreed: boolean, context: Cont
   }
   if (!agreed) await agree(name, context)
   // One that does not load can be removed too.
-  const held: Target = { name, engine: 'restic', dir, env: {}, origin: {}, paths: [], excludes: [], streams: [], secret: 'none' }
+  const held: Target = { name, engine: 'restic', dir, env: {}, origin: {}, paths: [], excludes: [], streams: [], hooks: [], secret: 'none' }
   const release = await holdWhole(held, 'remove', context)
   try {
     const files = (await Promise.all([...packed, state].map((path) => walk(path, lockDir(name))))).flat()

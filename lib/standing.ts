@@ -5,7 +5,7 @@ import type { Last } from './ledger.ts'
 import { liveRuns } from './live.ts'
 import { type Live, overviewOf } from './overview.ts'
 import { stateDir } from './paths.ts'
-import type { StatusRow } from './rows.ts'
+import type { RunRow, StatusRow } from './rows.ts'
 import { zoneOf } from './target.ts'
 
 const verbs = ['backup', 'prune', 'check', 'drill', 'copy'] as const
@@ -49,11 +49,16 @@ async function rowOf(verb: string, target: Target, { last, live }: Known, { maxA
   const running = mine.find(({ alive }) => alive !== 'no')
   const dead = mine.find(({ alive, run }) => alive === 'no' && run !== last[verb]?.last.run)
   if (dead && !running) return judged('crashed', `the run ${dead.run} ended without a word`)
-  if (bad && (!good || bad.run > good.run)) return judged(bad.state === 'crashed' ? 'crashed' : 'failed', bad.message)
+  if (bad && (!good || bad.run > good.run) && !waitedFor(bad, good) && !(running && bad.class === 'locked'))
+    return judged(bad.state === 'crashed' ? 'crashed' : 'failed', bad.message)
   if (running) return judged('running', `since ${running.start}`)
   if (!good && wanted) return timing.late || verb === 'backup' ? judged('never') : judged('ok', 'not due yet')
   return judged('ok')
 }
+
+/** A run that found the lock held by one that ended well. */
+const waitedFor = (bad: RunRow, good: RunRow | undefined): boolean =>
+  bad.class === 'locked' && good !== undefined && Date.parse(good.start) + good.seconds * 1000 >= Date.parse(bad.start)
 
 /** When it is due next, and, where it is late, why. */
 async function timingOf(

@@ -104,7 +104,9 @@ export async function loadTarget(name: string, dir = targetDir(name)): Promise<T
     if (value !== undefined) env[key] ??= value
   const listed = await readPaths(join(dir, 'paths'))
   const streams = await readStreams(join(dir, 'streams'))
-  faults.push(...listed.faults, ...streams.faults)
+  const { hooksOf } = await import('./hook.ts')
+  const hooks = await hooksOf(dir)
+  faults.push(...listed.faults, ...streams.faults, ...hooks.faults)
   if (faults.length > 0) throw new Failure('config', `target '${name}' is not valid:\n  ${faults.join('\n  ')}`)
   const excludes = []
   for (const file of [join(configDir(), 'exclude'), join(dir, 'exclude')]) if ((await readOptional(file)) !== undefined) excludes.push(file)
@@ -117,6 +119,7 @@ export async function loadTarget(name: string, dir = targetDir(name)): Promise<T
     paths: Object.freeze(listed.paths),
     excludes: Object.freeze(excludes),
     streams: Object.freeze(streams.found),
+    hooks: Object.freeze(hooks.found),
     secret: (env.SECRET || 'none') as Provider,
   })
 }
@@ -142,8 +145,7 @@ async function settingFaults(env: Record<string, string>, origin: Record<string,
       wrongForm(known.form, value, { duration: parseDuration, size: parseSize }) ?? (value && (await wrongRule(known.form, value)))
     if (wrong) fault(key, `${wrong}: '${value}'`)
     const allowed: readonly string[] | undefined = 'of' in known ? known.of : undefined
-    for (const word of allowed ? words(value) : [])
-      if (!allowed?.includes(word)) fault(key, `'${word}' is none of ${allowed?.join(', ')}`)
+    for (const word of allowed ? words(value) : []) if (!allowed?.includes(word)) fault(key, `'${word}' is none of ${allowed?.join(', ')}`)
   }
   for (const tag of words(env.TAGS)) {
     const wrong = wrongTag(tag)

@@ -10,7 +10,7 @@ import { root } from './harness.ts'
 const floors: readonly (readonly [string, RegExp])[] = [
   ['commands', /^bin\//],
   ['on top of runs', /^lib\/(doctor|several|newtarget|rename|remove|unlock)(\.ts|\/)/],
-  ['lifecycle', /^lib\/lifecycle\.ts$/],
+  ['lifecycle', /^lib\/lifecycle(\.ts|\/)/],
   ['engine table', /^lib\/engine\.ts$/],
   ['engines', /^lib\/engine\//],
   ['sources', /^lib\/(source\/|preflight\.ts)/],

@@ -44,7 +44,7 @@ function descriptor(t: TestContext, content: string | Uint8Array): number {
 const giving = (t: TestContext, line = `${passphrase}\n`) => ({ ...nobody, passphraseFd: descriptor(t, line) })
 
 function target(dir: string, secret: Provider, env: Record<string, string> = {}): Target {
-  return { name: path.basename(dir), engine: 'restic', dir, env, origin: {}, paths: [], excludes: [], streams: [], secret }
+  return { name: path.basename(dir), engine: 'restic', dir, env, origin: {}, paths: [], excludes: [], streams: [], hooks: [], secret }
 }
 
 /** A target's folder whose secret.env.gpg gpg made. */

@@ -39,6 +39,7 @@ test('the arguments of restic: tags, host, limits of version, excludes, and path
     paths: ['/srv', '-x'],
     excludes: ['/etc/kedge/exclude'],
     streams: [],
+    hooks: [],
     secret: 'none',
   } as const
   const head = ['backup', '--json', '--tag', 'kedge:web1', '--tag', 'a', '--tag', 'b', '--tag', 'once', '--host', 'h']

@@ -100,7 +100,7 @@ test('the names whose snapshots belong to a renamed target', () => {
 test('what other targets say of a renamed one', () => {
   const edits = (env: Record<string, string>) =>
     editsOf(
-      { name: 'x', engine: 'restic', dir: '/t/x', env, origin: {}, paths: [], excludes: [], streams: [], secret: 'none' },
+      { name: 'x', engine: 'restic', dir: '/t/x', env, origin: {}, paths: [], excludes: [], streams: [], hooks: [], secret: 'none' },
       'old',
       'new',
     )

@@ -200,6 +200,7 @@ test('the arguments of restic copy: by id, or by the tags', (t) => {
     paths: [],
     excludes: [],
     streams: [],
+    hooks: [],
     secret: 'none' as const,
   })
   const [web1, off] = [target('web1', { LOCK_WAIT: '5s' }), target('off', { LOCK_WAIT: '90s' })]

@@ -132,6 +132,7 @@ test('of several names in SNAPSHOTS_OF each is mounted', () => {
     paths: [],
     excludes: [],
     streams: [],
+    hooks: [],
     secret: 'none' as const,
   }
   assert.deepEqual(mountArgs(target, '/mnt'), ['mount', '--tag', 'kedge:web1', '--tag', 'kedge:web2', '--', '/mnt'])

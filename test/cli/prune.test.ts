@@ -334,6 +334,7 @@ test('the sources of a store are its paths and each stream, apart for each targe
     paths: [],
     excludes: [],
     streams: [],
+    hooks: [],
     secret: 'none',
   })
   const of = (...tags: string[]): Snapshot => {

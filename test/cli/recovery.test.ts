@@ -128,6 +128,7 @@ const target = (env: Record<string, string>, more: Partial<Target> = {}): Target
   paths: ['/etc'],
   excludes: [],
   streams: [],
+  hooks: [],
   secret: 'gpg',
   ...more,
 })

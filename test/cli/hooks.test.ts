@@ -1,0 +1,245 @@
+// Hooks: executables that a run calls, whatever happens to it.
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import path from 'node:path'
+import { type TestContext, test } from 'node:test'
+import type { RunRow } from '../../lib/rows.ts'
+import { done, fake, kedge, type Machine, machine, newTarget, restic, sameTree, start, startProgram } from '../harness.ts'
+import { makeStore } from '../store.ts'
+
+/** A target with a store and a source, and a file to which hooks write. */
+async function house(t: TestContext, env: Record<string, string> = {}) {
+  const m = machine(t)
+  const source = path.join(m.dir, 'source')
+  fs.mkdirSync(source)
+  fs.writeFileSync(path.join(source, 'file'), 'some bytes\n')
+  const web1 = newTarget(m, 'web1', { paths: [source], env })
+  await makeStore(m, web1)
+  const heard = path.join(m.dir, 'heard')
+  const hook = (where: string, event: string, script: string) => fake(path.join(where, 'hooks'), event, script)
+  const lines = () => (fs.existsSync(heard) ? fs.readFileSync(heard, 'utf8').replace(/\n$/, '').split('\n') : [])
+  /** Hooks that write their name and the state of the run. */
+  const tell = (where: string, ...events: string[]) => {
+    const name = where === m.config ? 'house' : 'own'
+    for (const event of events) hook(where, event, `echo "${name} $KEDGE_HOOK $KEDGE_RUN_STATE $KEDGE_RUN_CLASS" >>${heard}`)
+  }
+  return { m, source, web1, heard, hook, lines, tell }
+}
+
+const runs = (m: Machine) =>
+  fs
+    .readFileSync(path.join(m.state, 'web1', 'runs.ndjson'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as RunRow)
+
+test('hooks of the house and of the target run around a backup, afterwards in the opposite order, and the backup restores the same bytes', async (t) => {
+  const { m, source, web1, lines, tell } = await house(t)
+  for (const where of [m.config, web1.dir])
+    tell(where, 'before-backup', 'after-backup', 'on-success', 'on-failure', 'finally', 'before-prune')
+  await done(m, ['backup', 'web1'])
+  assert.deepEqual(lines(), [
+    'house before-backup running ',
+    'own before-backup running ',
+    'own after-backup success ',
+    'house after-backup success ',
+    'own on-success success ',
+    'house on-success success ',
+    'own finally success ',
+    'house finally success ',
+  ])
+  const to = path.join(m.dir, 'to')
+  await done(m, ['restore', 'web1', 'latest', '--to', to])
+  sameTree(source, path.join(to, source))
+  assert.equal(lines().length, 8, 'a restore calls no hook')
+})
+
+test("a hook reads the run in its environment and the record on its stdin, and none of the store's secrets but those of HOOK_SECRETS", async (t) => {
+  const { m, web1, hook } = await house(t, { HOOK_SECRETS: 'DB_PASSWORD' })
+  fs.chmodSync(path.join(web1.dir, 'secret.env'), 0o600)
+  fs.appendFileSync(path.join(web1.dir, 'secret.env'), "DB_PASSWORD='for the hooks'\n")
+  const [env, record] = [path.join(m.dir, 'env'), path.join(m.dir, 'record')]
+  hook(web1.dir, 'after-backup', `env >${env}; cat >${record}; echo a line of the hook; echo 'and: for the hooks'`)
+  await done(m, ['backup', 'web1'], { env: { STRAY: 'x', RESTIC_REPOSITORY: '/stray' } })
+  const seen = Object.fromEntries(
+    fs
+      .readFileSync(env, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => line.split(/=(.*)/s)),
+  )
+  const [run] = runs(m)
+  assert.ok(run)
+  assert.equal(seen.KEDGE_TARGET, 'web1')
+  assert.equal(seen.KEDGE_VERB, 'backup')
+  assert.equal(seen.KEDGE_RUN_ID, run.run)
+  assert.equal(seen.KEDGE_RUN_START, run.start)
+  assert.equal(seen.KEDGE_RUN_STATE, 'success')
+  assert.equal(seen.KEDGE_RUN_STATUS, '0')
+  assert.equal(seen.KEDGE_RUN_CLASS, '')
+  assert.equal(seen.DB_PASSWORD, 'for the hooks')
+  for (const key of ['RESTIC_PASSWORD', 'RESTIC_REPOSITORY', 'STRAY']) assert.equal(seen[key], undefined)
+  const given = JSON.parse(fs.readFileSync(record, 'utf8')) as RunRow
+  assert.deepEqual(given.results, run.results)
+  const log = fs.readFileSync(seen.KEDGE_RUN_LOG ?? '', 'utf8')
+  assert.match(log, /after-backup: a line of the hook/)
+  assert.match(log, /after-backup: and: \*\*\*/)
+})
+
+test('a before-hook that fails stops the run with 1 before anything is written; the hooks after it run', async (t) => {
+  const { m, web1, hook, lines, tell } = await house(t)
+  tell(web1.dir, 'after-backup', 'on-success', 'on-failure', 'finally')
+  hook(web1.dir, 'before-backup', 'exit 5')
+  const result = await kedge(m, ['backup', 'web1'])
+  assert.equal(result.status, 1)
+  assert.match(result.stderr, /hook '.*before-backup' failed: status 5\n {2}hint: the run was not started/)
+  assert.deepEqual(lines(), ['own after-backup failed tool', 'own on-failure failed tool', 'own finally failed tool'])
+  assert.equal((await restic(m, web1, ['snapshots', '--json'])).stdout.trim(), '[]')
+})
+
+test('a before-hook that exits 77 skips the run with 75, on record and in no hook of success or failure', async (t) => {
+  const { m, web1, hook, lines, tell } = await house(t)
+  tell(web1.dir, 'after-backup', 'on-success', 'on-warning', 'on-failure', 'finally')
+  hook(m.config, 'before-backup', 'exit 77')
+  const result = await kedge(m, ['backup', 'web1'])
+  assert.equal(result.status, 75)
+  assert.match(result.stderr, /hook '.*before-backup' says not now/)
+  assert.deepEqual(lines(), ['own after-backup skipped skipped', 'own finally skipped skipped'])
+  const [run] = runs(m)
+  assert.equal(run?.state, 'skipped')
+  assert.equal(run?.status, 75)
+  assert.equal((await restic(m, web1, ['snapshots', '--json'])).stdout.trim(), '[]')
+})
+
+test('after- and finally-hooks run when the store cannot be opened, when the secrets are gone, and when the lock is held', async (t) => {
+  const { m, source, web1, hook, heard, lines, tell } = await house(t)
+  tell(web1.dir, 'after-backup', 'on-failure', 'finally')
+  const secret = path.join(web1.dir, 'secret.env')
+  fs.renameSync(secret, `${secret}.away`)
+  assert.equal((await kedge(m, ['backup', 'web1'])).status, 12)
+  assert.deepEqual(lines(), ['own after-backup failed auth', 'own on-failure failed auth', 'own finally failed auth'])
+  fs.renameSync(`${secret}.away`, secret)
+  fs.rmSync(heard)
+  fs.renameSync(web1.repository, `${web1.repository}.away`)
+  assert.equal((await kedge(m, ['backup', 'web1'])).status, 10)
+  assert.deepEqual(lines(), ['own after-backup failed missing', 'own on-failure failed missing', 'own finally failed missing'])
+  fs.renameSync(`${web1.repository}.away`, web1.repository)
+  fs.rmSync(heard)
+  const [stop, begun] = [path.join(m.dir, 'stop'), path.join(m.dir, 'begun')]
+  hook(web1.dir, 'before-backup', `[ -e ${begun} ] && exit 9; touch ${begun}; until [ -e ${stop} ]; do sleep 0.1; done`)
+  const first = start(m, ['backup', 'web1'])
+  while (!fs.existsSync(begun)) await new Promise((resolve) => setTimeout(resolve, 50))
+  assert.equal((await kedge(m, ['backup', 'web1'])).status, 11)
+  assert.deepEqual(lines(), ['own after-backup failed locked', 'own on-failure failed locked', 'own finally failed locked'])
+  fs.writeFileSync(stop, '')
+  assert.equal((await first.result).status, 0)
+  const status = await done(m, ['status', 'web1', '--json'])
+  assert.equal((status.rows[0] as { state: string }).state, 'ok', 'what was locked out by a backup that ended well is no failure')
+  const to = path.join(m.dir, 'to')
+  await done(m, ['restore', 'web1', 'latest', '--to', to])
+  sameTree(source, path.join(to, source))
+})
+
+test('a hook that fails after the work makes the run a warning with 3, on record, and the hooks after it still run', async (t) => {
+  const { m, web1, hook, lines, tell } = await house(t)
+  tell(web1.dir, 'on-warning', 'on-success', 'finally')
+  hook(web1.dir, 'after-backup', 'echo the service did not start >&2; exit 4')
+  const result = await kedge(m, ['backup', 'web1'])
+  assert.equal(result.status, 3)
+  assert.match(result.stderr, /warning: hook '.*after-backup' failed: status 4/)
+  assert.deepEqual(lines(), ['own on-warning warning partial', 'own finally warning partial'])
+  const [run] = runs(m)
+  assert.equal(run?.state, 'warning')
+  assert.match(run?.warnings?.[0] ?? '', /after-backup' failed: status 4/)
+})
+
+test('a hook that hangs is ended with its children after HOOK_TIMEOUT: 124', async (t) => {
+  const { m, web1, hook, lines, tell } = await house(t, { HOOK_TIMEOUT: '1s' })
+  tell(web1.dir, 'finally')
+  const pid = path.join(m.dir, 'pid')
+  hook(web1.dir, 'before-backup', `sleep 300 & echo $! >${pid}; wait`)
+  const result = await kedge(m, ['backup', 'web1'])
+  assert.equal(result.status, 124)
+  assert.match(result.stderr, /hook '.*before-backup' did not end within 1 s/)
+  assert.deepEqual(lines(), ['own finally failed timeout'])
+  const { stdout } = await startProgram(m, 'ps', ['-o', 'stat=', '-p', fs.readFileSync(pid, 'utf8').trim()]).result
+  assert.match(stdout.trim(), /^(Z.*)?$/, 'its child is gone, or waits for its parent')
+})
+
+test('a cancelled run calls its hooks, and so does the next run for one that was killed', async (t) => {
+  const { m, web1, hook, heard, lines, tell } = await house(t)
+  tell(web1.dir, 'after-backup', 'on-failure', 'on-success', 'finally')
+  const begun = path.join(m.dir, 'begun')
+  hook(web1.dir, 'before-backup', `[ -e ${begun} ] && exit 0; touch ${begun}; sleep 300`)
+  const cut = async (signal: NodeJS.Signals) => {
+    fs.rmSync(begun, { force: true })
+    const run = start(m, ['backup', 'web1'])
+    while (!fs.existsSync(begun)) await new Promise((resolve) => setTimeout(resolve, 50))
+    run.child.kill(signal)
+    return run.result
+  }
+  assert.equal((await cut('SIGTERM')).status, 143)
+  assert.deepEqual(lines(), ['own after-backup cancelled ', 'own on-failure cancelled ', 'own finally cancelled '])
+  fs.rmSync(heard)
+  await cut('SIGKILL')
+  assert.deepEqual(lines(), [])
+  await done(m, ['backup', 'web1', '--wait', '30s'])
+  assert.deepEqual(lines(), [
+    'own after-backup crashed tool',
+    'own on-failure crashed tool',
+    'own finally crashed tool',
+    'own after-backup success ',
+    'own on-success success ',
+    'own finally success ',
+  ])
+})
+
+test('hooks that cannot be trusted or are no hooks are faults of the target, all told at once with 2', async (t) => {
+  const { m, web1, hook } = await house(t)
+  hook(web1.dir, 'before-bakup', 'true')
+  fs.chmodSync(hook(web1.dir, 'after-backup', 'true'), 0o777)
+  fs.chmodSync(hook(m.config, 'finally', 'true'), 0o644)
+  fs.mkdirSync(path.join(web1.dir, 'hooks', 'on-failure'))
+  hook(web1.dir, 'on-success~', 'exit 1')
+  const result = await kedge(m, ['backup', 'web1'])
+  assert.equal(result.status, 2)
+  assert.match(result.stderr, /before-bakup: no such hook, did you mean before-backup\?/)
+  assert.match(result.stderr, /after-backup: everybody may write it/)
+  assert.match(result.stderr, /finally: a hook must be executable/)
+  assert.match(result.stderr, /on-failure: a hook must be a file/)
+  assert.doesNotMatch(result.stderr, /on-success/)
+})
+
+test('no shell reads the path of a hook', async (t) => {
+  const { m, web1, heard, lines } = await house(t)
+  const config = path.join(m.dir, 'a $(touch evil) `touch evil`; touch evil')
+  fs.cpSync(m.config, config, { recursive: true })
+  fake(path.join(config, 'targets/web1/hooks'), 'before-backup', `echo called >${heard}`)
+  await done(m, ['backup', 'web1'], { env: { KEDGE_CONFIG_DIR: config } })
+  assert.deepEqual(lines(), ['called'])
+  assert.ok(!fs.existsSync(path.join(m.dir, 'evil')) && !fs.existsSync('/evil') && web1)
+})
+
+test('--explain prints the hooks where they would run, and neither it nor -n calls one', async (t) => {
+  const { m, web1, lines, tell } = await house(t)
+  tell(web1.dir, 'before-backup', 'after-backup', 'finally')
+  await done(m, ['backup', 'web1', '-n'])
+  const { lines: printed } = await done(m, ['backup', 'web1', '--explain'])
+  assert.deepEqual(lines(), [])
+  const at = (part: string) => printed.findIndex((line) => line.includes(part))
+  assert.ok(at('/hooks/before-backup') > 0 && at('/hooks/before-backup') < at('restic backup'))
+  assert.ok(at('restic backup') < at('/hooks/after-backup') && at('/hooks/after-backup') < at('/hooks/finally'))
+})
+
+test('SKIP_ON_BATTERY=yes skips a backup on battery with 75, and runs it on mains', async (t) => {
+  if (fs.existsSync('/sys/class/power_supply') && fs.readdirSync('/sys/class/power_supply').length > 0)
+    return t.skip('this machine shows a power supply of its own')
+  const { m } = await house(t, { SKIP_ON_BATTERY: 'yes' })
+  fake(m.bin, 'apm', '[ "$*" = -a ] && echo 0')
+  const result = await kedge(m, ['backup', 'web1'])
+  assert.equal(result.status, 75)
+  assert.match(result.stderr, /the machine runs on its battery/)
+  assert.equal(runs(m)[0]?.state, 'skipped')
+  fake(m.bin, 'apm', '[ "$*" = -a ] && echo 1')
+  await done(m, ['backup', 'web1'])
+})
