@@ -1,9 +1,10 @@
 // Executables that a run calls: hooks/EVENT of the house and of the target. Found when the target is read, run without a shell.
-import { access, constants, readdir, stat } from 'node:fs/promises'
+import { constants, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { start } from './child.ts'
 import type { Context, Hook, Target } from './contract.ts'
 import { callerEnv } from './env.ts'
+import { isExecutable } from './executable.ts'
 import { Failure } from './failure.ts'
 import { duration, parseDuration } from './format.ts'
 import { words } from './keys.ts'
@@ -21,42 +22,44 @@ const known = [...hookedVerbs.flatMap((verb) => [`before-${verb}`, `after-${verb
 const skip = 77
 
 /** The hooks in one folder, and what is wrong with what lies there. Files that begin with a dot or end in ~ are an editor's. */
-export async function readHooks(folder: string): Promise<{ found: Hook[]; faults: string[] }> {
-  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return []
-    throw new Failure(error.code === 'EACCES' ? 'permission' : 'config', `cannot read '${folder}': ${error.message}`, { cause: error })
-  })
+function readHooks(folder: string): { found: Hook[]; faults: string[] } {
   const found: Hook[] = []
   const faults: string[] = []
-  for (const event of names.filter((name) => !name.startsWith('.') && !name.endsWith('~')).sort()) {
+  for (const event of namesIn(folder).filter((name) => !name.startsWith('.') && !name.endsWith('~'))) {
     const file = join(folder, event)
-    const wrong = await wrongHook(event, file)
+    const wrong = wrongHook(event, file)
     if (wrong) faults.push(`${file}: ${wrong}`)
     else found.push({ event, file })
   }
   return { found, faults }
 }
 
-async function wrongHook(event: string, file: string): Promise<string | undefined> {
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder).sort()
+  } catch (thrown) {
+    const error = thrown as NodeJS.ErrnoException
+    if (error.code === 'ENOENT') return []
+    throw new Failure(error.code === 'EACCES' ? 'permission' : 'config', `cannot read '${folder}': ${error.message}`, { cause: error })
+  }
+}
+
+function wrongHook(event: string, file: string): string | undefined {
   if (!known.includes(event)) {
     const like = nearest(event, known)
     return `no such hook${like ? `, did you mean ${like}?` : ': before-VERB, after-VERB, on-success, on-warning, on-failure, finally'}`
   }
-  const { mode, uid } = await stat(file)
-  if (!((mode & constants.S_IFMT) === constants.S_IFREG)) return 'a hook must be a file'
+  const { mode, uid } = statSync(file)
+  if ((mode & constants.S_IFMT) !== constants.S_IFREG) return 'a hook must be a file'
   if (mode & 0o002) return 'everybody may write it'
   // What root runs, no user of the machine may choose.
   if (uid !== 0 && uid !== process.geteuid?.()) return `it belongs to user ${uid}: it must belong to root, or to who runs kedge`
-  const executable = await access(file, constants.X_OK).then(
-    () => true,
-    () => false,
-  )
-  return executable ? undefined : 'a hook must be executable'
+  return isExecutable(file) ? undefined : 'a hook must be executable'
 }
 
 /** The house's hooks, then the target's; after a run in the opposite order, so that what was opened last is closed first. */
-export async function hooksOf(dir: string): Promise<{ found: Hook[]; faults: string[] }> {
-  const [house, own] = [await readHooks(join(configDir(), 'hooks')), await readHooks(join(dir, 'hooks'))]
+export function hooksOf(dir: string): { found: Hook[]; faults: string[] } {
+  const [house, own] = [readHooks(join(configDir(), 'hooks')), readHooks(join(dir, 'hooks'))]
   return { found: [...house.found, ...own.found], faults: [...house.faults, ...own.faults] }
 }
 

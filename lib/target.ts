@@ -1,8 +1,9 @@
 // A target's folder -> Target: read once, all faults reported at once, frozen.
-import { access, constants, readdir, readFile, stat } from 'node:fs/promises'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, isAbsolute, join, normalize } from 'node:path'
 import type { Origin, Provider, Target } from './contract.ts'
 import { parseEnv } from './env.ts'
+import { isExecutable } from './executable.ts'
 import { Failure } from './failure.ts'
 import { parseDuration, parseSize } from './format.ts'
 import { type KeyName, keys, passedThrough, words, wrongForm, wrongTag } from './keys.ts'
@@ -28,16 +29,18 @@ export const targetDir = (name: string): string => join(targetsDir(), checkName(
 
 /** The names of all targets, sorted. */
 export async function targetNames(): Promise<string[]> {
-  const entries = await readdir(targetsDir(), { withFileTypes: true }).catch(unlessMissing([]))
+  const entries = unlessMissing([], () => readdirSync(targetsDir(), { withFileTypes: true }))
   const names = entries
     .filter((entry) => !entry.name.startsWith('.') && (entry.isDirectory() || entry.isSymbolicLink()))
     .map(({ name }) => name)
   return names.sort()
 }
 
-const unlessMissing =
-  <T>(value: T) =>
-  (error: NodeJS.ErrnoException): T => {
+function unlessMissing<T>(value: T, read: () => T): T {
+  try {
+    return read()
+  } catch (thrown) {
+    const error = thrown as NodeJS.ErrnoException
     if (error.code === 'ENOENT') return value
     if (error.code === 'ENOTDIR' || error.code === 'EACCES')
       throw new Failure(error.code === 'EACCES' ? 'permission' : 'config', `cannot read '${error.path}': ${error.message}`, {
@@ -45,15 +48,17 @@ const unlessMissing =
       })
     throw error
   }
+}
 
-async function readOptional(file: string): Promise<string | undefined> {
+// Small files, one after the other, before anything else is done: asynchronous calls would only add thread hops to every start.
+function readOptional(file: string): string | undefined {
   try {
-    const { mode, uid } = await stat(file)
+    const { mode, uid } = statSync(file)
     // It says what is executed: a user of the machine must not say it for root.
     if (uid !== 0 && uid !== process.geteuid?.())
       throw new Failure('config', `refusing '${file}': it belongs to user ${uid}`, { hint: 'it must belong to root, or to who runs kedge' })
     if (mode & 0o002) throw new Failure('config', `refusing '${file}': everybody may write it`, { hint: `chmod o-w '${file}'` })
-    const bytes = await readFile(file)
+    const bytes = readFileSync(file)
     const text = bytes.toString('utf8')
     if (Buffer.compare(Buffer.from(text), bytes) !== 0) throw new Failure('config', `cannot read '${file}': it is not UTF-8`)
     return text
@@ -72,8 +77,8 @@ async function readOptional(file: string): Promise<string | undefined> {
 export async function loadTarget(name: string, dir = targetDir(name)): Promise<Target> {
   const own = join(dir, 'target.env')
   const texts = [
-    { file: join(configDir(), 'defaults.env'), text: await readOptional(join(configDir(), 'defaults.env')) },
-    { file: own, text: await readOptional(own) },
+    { file: join(configDir(), 'defaults.env'), text: readOptional(join(configDir(), 'defaults.env')) },
+    { file: own, text: readOptional(own) },
   ]
   if (texts[1]?.text === undefined) {
     const names = await targetNames()
@@ -89,7 +94,7 @@ export async function loadTarget(name: string, dir = targetDir(name)): Promise<T
     for (const fault of parsed.faults) faults.push(`${fault.file}:${fault.line}:${fault.column}: ${fault.message}`)
     const secrets = [...parsed.entries].filter(([key, { value }]) => isSecretKey(key) && value !== '')
     for (const [, { value }] of secrets) conceal(value)
-    if (secrets.length > 0 && (await stat(file)).mode & 0o077)
+    if (secrets.length > 0 && statSync(file).mode & 0o077)
       faults.push(
         `${file}: ${secrets.map(([key]) => key).join(', ')}: a secret in a file that others can read: chmod 0600, or put it into the secrets (SECRET=)`,
       )
@@ -102,14 +107,14 @@ export async function loadTarget(name: string, dir = targetDir(name)): Promise<T
   faults.push(...(await settingFaults(env, origin, engine)))
   for (const [key, { default: value }] of Object.entries(keys) as [KeyName, { default?: string }][])
     if (value !== undefined) env[key] ??= value
-  const listed = await readPaths(join(dir, 'paths'))
-  const streams = await readStreams(join(dir, 'streams'))
+  const listed = readPaths(join(dir, 'paths'))
+  const streams = readStreams(join(dir, 'streams'))
   const { hooksOf } = await import('./hook.ts')
-  const hooks = await hooksOf(dir)
+  const hooks = hooksOf(dir)
   faults.push(...listed.faults, ...streams.faults, ...hooks.faults)
   if (faults.length > 0) throw new Failure('config', `target '${name}' is not valid:\n  ${faults.join('\n  ')}`)
   const excludes = []
-  for (const file of [join(configDir(), 'exclude'), join(dir, 'exclude')]) if ((await readOptional(file)) !== undefined) excludes.push(file)
+  for (const file of [join(configDir(), 'exclude'), join(dir, 'exclude')]) if (readOptional(file) !== undefined) excludes.push(file)
   return Object.freeze({
     name,
     engine,
@@ -151,8 +156,10 @@ async function settingFaults(env: Record<string, string>, origin: Record<string,
     const wrong = wrongTag(tag)
     if (wrong) fault('TAGS', `${wrong}: '${tag}'`)
   }
-  const { parseKeep } = await import('./retain.ts')
-  for (const { key, message } of parseKeep(env).faults) fault(key, message)
+  if (Object.keys(env).some((key) => key.startsWith('KEEP_'))) {
+    const { parseKeep } = await import('./retain.ts')
+    for (const { key, message } of parseKeep(env).faults) fault(key, message)
+  }
   if (env.SECRET === 'command' && !env.SECRET_COMMAND) fault('SECRET', "'command' needs SECRET_COMMAND")
   if (env.CANARY && !isAbsolute(env.CANARY)) fault('CANARY', `not an absolute path: '${env.CANARY}'`)
   return faults
@@ -168,8 +175,8 @@ async function wrongRule(form: string, value: string): Promise<string | undefine
   return validZone(value) ? undefined : 'not a time zone'
 }
 
-async function readPaths(file: string): Promise<{ paths: string[]; faults: string[] }> {
-  const text = (await readOptional(file)) ?? ''
+function readPaths(file: string): { paths: string[]; faults: string[] } {
+  const text = readOptional(file) ?? ''
   const paths: string[] = []
   const faults: string[] = []
   text.split('\n').forEach((line, index) => {
@@ -181,20 +188,16 @@ async function readPaths(file: string): Promise<{ paths: string[]; faults: strin
   return { paths: [...new Set(paths)], faults }
 }
 
-async function readStreams(dir: string): Promise<{ found: { name: string; file: string }[]; faults: string[] }> {
-  const names = await readdir(dir).catch(unlessMissing<string[]>([]))
+function readStreams(dir: string): { found: { name: string; file: string }[]; faults: string[] } {
+  const names = unlessMissing<string[]>([], () => readdirSync(dir))
   const found: { name: string; file: string }[] = []
   const faults: string[] = []
   for (const file of names
     .filter((name) => !name.startsWith('.') && !name.endsWith('~'))
     .sort()
     .map((name) => join(dir, name))) {
-    const { mode } = await stat(file)
-    const executable = await access(file, constants.X_OK).then(
-      () => true,
-      () => false,
-    )
-    if (!executable) faults.push(`${file}: a stream must be executable`)
+    const { mode } = statSync(file)
+    if (!isExecutable(file)) faults.push(`${file}: a stream must be executable`)
     else if (mode & 0o002) faults.push(`${file}: everybody may write it`)
     else found.push({ name: basename(file), file })
   }

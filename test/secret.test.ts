@@ -8,7 +8,8 @@ import type { Provider, Target } from '../lib/contract.ts'
 import { type Class, Failure } from '../lib/failure.ts'
 import { redact } from '../lib/log.ts'
 import { header } from '../lib/openpgp.ts'
-import { newPassword, openSecrets, sealSecrets } from '../lib/secret.ts'
+import { sealSecrets } from '../lib/seal.ts'
+import { newPassword, openSecrets } from '../lib/secret.ts'
 import { fake, root, scratch } from './harness.ts'
 
 const passphrase = 'ein Wort, and ünïcode  with spaces €'
@@ -291,11 +292,17 @@ test('a damaged or truncated file, and one that is no OpenPGP message, are failu
 })
 
 const headers: readonly (readonly [string, string, ReturnType<typeof header>])[] = [
-  ['an old-format session key for a passphrase, then protected data', '8c0404090001d205', { keys: 0, passphrases: 1, openable: true }],
-  ['a cipher that OpenPGP.js does not know', '8c04040b0001d205', { keys: 0, passphrases: 1, openable: false }],
-  ['data without protection', '8c0404090001a405', { keys: 0, passphrases: 1, openable: false }],
-  ['version 6 names the cipher third', 'c305060a09000bd205', { keys: 0, passphrases: 1, openable: true }],
-  ['a key, a marker, a passphrase', 'c102ffffca03504750c30404090001d2e5', { keys: 1, passphrases: 1, openable: true }],
+  ['an old-format session key for a passphrase, then protected data', '8c0404090001d205', { keys: [], passphrases: 1, openable: true }],
+  ['a cipher that OpenPGP.js does not know', '8c04040b0001d205', { keys: [], passphrases: 1, openable: false }],
+  ['data without protection', '8c0404090001a405', { keys: [], passphrases: 1, openable: false }],
+  ['version 6 names the cipher third', 'c305060a09000bd205', { keys: [], passphrases: 1, openable: true }],
+  [
+    'a key, a marker, a passphrase',
+    'c10a030123456789abcdef01ca03504750c30404090001d2e5',
+    { keys: ['0123456789ABCDEF'], passphrases: 1, openable: true },
+  ],
+  ['a key of version 6', 'c1080605060011223301d205', { keys: ['00112233'], passphrases: 0, openable: true }],
+  ['a hidden key', 'c10a03000000000000000001d205', { keys: ['0000000000000000'], passphrases: 0, openable: true }],
   ['literal data', 'cb0162', undefined],
   ['no data after the session key', '8c0404090001', undefined],
   ['a length beyond the end', '8c7f04090001', undefined],

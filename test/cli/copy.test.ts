@@ -103,7 +103,11 @@ test('second stores that fail are named, status 3, and do not keep the others fr
     const unnamed = await kedge(m, ['copy', 'web1', '--to', 'web2'])
     assert.equal(unnamed.status, 2, unnamed.stderr)
     fs.rmSync(bad.dir, { recursive: true })
-    assert.equal((await kedge(m, ['copy', 'web1'])).status, 2)
+    const gone = await kedge(m, ['copy', 'web1', '--json'])
+    assert.deepEqual([gone.status, counts(gone.rows)], [3, [['web1', 'off', 0, 2]]])
+    assert.match(gone.stderr, /store 'bad': no target 'bad'/)
+    assert.equal((await kedge(m, ['copy', 'web1', '--to', 'bad'])).status, 2)
+    assert.equal((await kedge(m, ['copy', 'web1', '--explain'])).status, 2)
     fs.writeFileSync(
       path.join(web1.dir, 'target.env'),
       fs.readFileSync(path.join(web1.dir, 'target.env'), 'utf8').replace("'bad off'", "'off'"),

@@ -265,10 +265,14 @@ test('a unit is read with its drop-ins, those for one target too', async (t) => 
     fs.mkdirSync(path.dirname(path.join(dir, name)), { recursive: true })
     fs.writeFileSync(path.join(dir, name), text)
   }
-  assert.equal(await installedUnit('web1', [dir]), undefined)
+  assert.equal(await installedUnit('backup', 'web1', [dir]), undefined)
   write('kedge-backup@.service', '[Service]\nProtectSystem=strict\n')
+  write('kedge-.service.d/20.conf', '[Service]\nReadWritePaths=/opt\n')
   write('kedge-backup@.service.d/10.conf', '[Service]\nReadWritePaths=/srv\n')
-  write('kedge-backup@web1.service.d/10.conf', '[Service]\nReadWritePaths=/mnt\n')
-  assert.deepEqual((await installedUnit('web1', [dir]))?.sandbox.writable, ['/srv', '/mnt'])
-  assert.deepEqual((await installedUnit('web2', [dir]))?.sandbox.writable, ['/srv'])
+  write('kedge-backup@web1.service.d/20.conf', '[Service]\nReadWritePaths="/mnt/two words"\n')
+  const writable = async (verb: string, target: string) => (await installedUnit(verb, target, [dir]))?.sandbox.writable
+  // Of one name the nearest to the unit counts, as systemd 257 shows (DropInPaths).
+  assert.deepEqual(await writable('backup', 'web1'), ['/srv', '/mnt/two words'])
+  assert.deepEqual(await writable('backup', 'web2'), ['/srv', '/opt'])
+  assert.deepEqual(await writable('check', 'web1'), undefined)
 })

@@ -1,7 +1,7 @@
 // The restic that is installed here: looked at, and nothing kept of it, unlike in the probe before a run.
 import { answer } from '../../child.ts'
 import { callerEnv } from '../../env.ts'
-import { findInPath } from '../../foreign.ts'
+import { findInPath } from '../../executable.ts'
 import { oldest, parseVersion, type Version } from './version.ts'
 
 export type Installed = { readonly path: string; readonly text: string; readonly version: Version }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { answer } from '../../child.ts'
 import { callerEnv } from '../../env.ts'
 import { Failure } from '../../failure.ts'
-import { findInPath } from '../../foreign.ts'
+import { findInPath } from '../../executable.ts'
 import { readJson, replaceFile } from '../../ledger.ts'
 
 export type Version = readonly [number, number, number]
