@@ -24,8 +24,9 @@ const skip = 77
 /** The hooks in one folder, and what is wrong with what lies there. Files that begin with a dot or end in ~ are an editor's. */
 function readHooks(folder: string): { found: Hook[]; faults: string[] } {
   const found: Hook[] = []
-  const faults: string[] = []
-  for (const event of namesIn(folder).filter((name) => !name.startsWith('.') && !name.endsWith('~'))) {
+  const names = namesIn(folder)
+  const faults = names.length > 0 && statSync(folder).mode & 0o002 ? [`${folder}: everybody may write it`] : []
+  for (const event of names.filter((name) => !name.startsWith('.') && !name.endsWith('~'))) {
     const file = join(folder, event)
     const wrong = wrongHook(event, file)
     if (wrong) faults.push(`${file}: ${wrong}`)

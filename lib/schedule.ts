@@ -1,32 +1,25 @@
-// Cron expressions: what is wrong with one, and when it comes due. Pure but for the import of cron-parser at the point of use.
+// When a cron expression comes due. Pure but for the import of cron-parser at the point of use.
 //
-// Day of month and day of week, when neither is `*` or `?`, are joined by "or", as in every cron; unlike in Vixie's, `*/2` is not like `*`.
-//
-// Daylight saving: a time that the day lacks runs once, at the next moment that exists (together with what is due then anyway); a time that
-// the day has twice runs once, the first time, in every schedule: an hourly one then pauses for two hours.
+// Daylight saving: a schedule of every hour (the hour field names all 24) comes due whenever the clock shows its time: in every real hour,
+// as in Vixie's cron. In every other, a time that the day lacks runs once, at the next moment that exists (together with what is due then
+// anyway), and a time that the day has twice runs once, the first time. oncalendar.ts says what systemd makes of it.
 // cron-parser 5.10 alone does otherwise: it moves 02:30 to 03:30 instead of 03:00, drops the day's run where the clock moves by less than
-// an hour (Lord Howe) or when it searches backwards, and runs a time twice when it searches backwards or when all 24 hours are named.
+// an hour (Lord Howe) or when it searches backwards, and runs a time twice when it searches backwards.
 // So it only parses and finds the days, in UTC, where no clock moves; the clock times are turned into moments here.
 import { Failure } from './failure.ts'
+import { parse, read } from './schedule/expression.ts'
+import { type Offset, offsetIn } from './zone.ts'
 
-type Cron = Pick<typeof import('cron-parser'), 'CronExpressionParser' | 'CronDate'>
-type Field = {
-  readonly text: string
-  readonly name: string
-  /** How many values it can have. */
-  readonly size: number
-  /** The least and the greatest value that H draws. */
-  readonly min: number
-  readonly max: number
-}
+export { validate } from './schedule/expression.ts'
+
 type Where = { zone: string; seed: string }
 type Plan = {
   /** Minutes after midnight, ascending. */
   readonly minutes: readonly number[]
+  readonly everyHour: boolean
   /** Days on which it is due, the first at or after `from` (going back: at or before), as midnights read in UTC. */
   readonly days: (from: number, back: boolean) => Generator<number>
-  /** The zone's offset from UTC at a moment. */
-  readonly offset: (moment: number) => number
+  readonly offset: Offset
 }
 
 // Milliseconds, as all times within this file.
@@ -35,106 +28,20 @@ const minute = 60 * second
 const hour = 60 * minute
 const day = 24 * hour
 
-const names: Readonly<Record<string, string>> = {
-  '@hourly': '0 * * * *',
-  '@daily': '0 0 * * *',
-  '@weekly': '0 0 * * 0',
-  '@monthly': '0 0 1 * *',
-  '@yearly': '0 0 1 1 *',
-}
-// cron-parser's own H draws days up to 31, which some months lack, and Sunday twice as often, as 0 and as 7.
-const parts: readonly Omit<Field, 'text'>[] = [
-  { name: 'minute', size: 60, min: 0, max: 59 },
-  { name: 'hour', size: 24, min: 0, max: 23 },
-  { name: 'day of month', size: 31, min: 1, max: 28 },
-  { name: 'month', size: 12, min: 1, max: 12 },
-  { name: 'day of week', size: 7, min: 0, max: 6 },
-]
-
-function split(expression: string): readonly Field[] | string {
-  const text = expression.trim()
-  if (text === '') return 'it is empty'
-  if (text.startsWith('@') && !Object.hasOwn(names, text)) return `unknown name '${text}': known are ${Object.keys(names).join(', ')}`
-  const texts = (names[text] ?? text).split(/\s+/)
-  if (texts.length === 6) return 'it has six fields: a schedule has no seconds, leave out the first field'
-  const list = parts.map(({ name }) => name).join(', ')
-  if (texts.length !== 5) return `it has ${texts.length} field${texts.length === 1 ? '' : 's'} and needs five: ${list}`
-  return parts.map((part, index) => ({ ...part, text: texts[index] ?? '' }))
-}
-
-// THU and MARCH have an H too.
-const hashed = ({ text }: Field) => text.replace(/[a-z]{3}/gi, '').includes('H')
-
-// What cron-parser takes and silently turns into something else, or refuses with some seeds only.
-function misread(field: Field): string | undefined {
-  const { text, size, min, max } = field
-  for (const [, step] of text.matchAll(/\/(\d+)/g)) if (Number(step) > size) return `the step ${step} is wider than the field`
-  if (!hashed(field)) return undefined
-  const match = /^H(?:\((\d+)-(\d+)\))?(?:\/\d+)?$/.exec(text)
-  if (!match) return 'H stands alone, as H, H(1-5), H/2 or H(1-5)/2'
-  const [, low, high] = match
-  return low !== undefined && (Number(low) < min || Number(high) > max) ? `H draws from ${min} to ${max}` : undefined
-}
-
-function parse({ CronExpressionParser }: Cron, fields: readonly Field[], seed: string, from?: number) {
-  const text = fields
-    .map((field) => (hashed(field) ? field.text.replace(/^H(?!\()/, `H(${field.min}-${field.max})`) : field.text))
-    .join(' ')
-  // An empty hashSeed would mean a random one.
-  return CronExpressionParser.parse(text, { tz: 'UTC', hashSeed: `kedge ${seed}`, ...(from === undefined ? {} : { currentDate: from }) })
-}
-
-function fault(cron: Cron, fields: readonly Field[], seed: string): string | undefined {
-  try {
-    parse(cron, fields, seed)
-    return undefined
-  } catch (error) {
-    // It throws plain Errors, and only for the text that it was given.
-    const text = error instanceof Error ? error.message : String(error)
-    if (text.includes('day of month definition')) return 'it never comes due: none of its months has such a day'
-    if (text.includes('NaN')) return 'not a number or a range of numbers'
-    const reason = text.replace(/^(?:Cron\w+ )?(?:Validation|Constraint) error, /, '')
-    return reason.charAt(0).toLowerCase() + reason.slice(1)
-  }
-}
-
-function wrong(cron: Cron, fields: readonly Field[]): string | undefined {
-  for (const field of fields) {
-    const alone = fields.map((other) => (other === field ? field : { ...other, text: '*' }))
-    const text = misread(field) ?? fault(cron, alone, '')
-    if (text !== undefined) return `${field.name} '${field.text}': ${text}`
-  }
-  // With H for the month it depends on the seed whether the month has the day: a hundred seeds draw every month.
-  const seeds = fields.some((field) => field.name === 'month' && hashed(field)) ? 100 : 1
-  for (let seed = 0; seed < seeds; seed++) {
-    const text = fault(cron, fields, String(seed))
-    if (text !== undefined) return seeds === 1 ? text : `for some targets ${text}`
-  }
-  return undefined
-}
-
-/** What is wrong with a cron expression, in words, or undefined. One that never comes due is wrong. */
-export async function validate(expression: string): Promise<string | undefined> {
-  const fields = split(expression)
-  return typeof fields === 'string' ? fields : wrong(await import('cron-parser'), fields)
-}
-
 async function plan(expression: string, { zone, seed }: Where): Promise<Plan> {
-  const fields = split(expression)
-  const cron = await import('cron-parser')
-  const text = typeof fields === 'string' ? fields : wrong(cron, fields)
-  if (typeof fields === 'string' || text !== undefined) throw new Failure('config', `cannot read schedule '${expression}': ${text}`)
+  const { cron, fields } = await read(expression)
   if (!validZone(zone)) throw new Failure('config', `unknown time zone '${zone}'`, { hint: 'use a name such as Europe/Berlin, or local' })
   const times = parse(cron, fields, seed).fields
   const hours: readonly number[] = times.hour.values
   const midnights = fields.map((field) => (field.name === 'minute' || field.name === 'hour' ? { ...field, text: '0' } : field))
   return {
     minutes: hours.flatMap((value) => times.minute.values.map((rest) => value * 60 + rest)),
+    everyHour: hours.length === 24,
     *days(from, back) {
       const cursor = parse(cron, midnights, seed, from + (back ? second : -second))
       for (;;) yield (back ? cursor.prev() : cursor.next()).getTime()
     },
-    offset: (moment) => new cron.CronDate(moment, zone).getUTCOffset() * minute,
+    offset: offsetIn(zone),
   }
 }
 
@@ -155,21 +62,35 @@ function momentOf(wall: number, offset: Plan['offset']): number {
   return high
 }
 
+// A day's due times, ascending. `steady`: no clock changes near it.
+function timesOf({ minutes, everyHour, offset }: Plan, midnight: number): { times: number[]; steady: boolean } {
+  const early = offset(midnight - 15 * hour)
+  const late = offset(midnight + 37 * hour)
+  const walls = minutes.map((value) => midnight + value * minute)
+  if (early === late) return { times: walls.map((wall) => wall - early), steady: true }
+  const times = everyHour
+    ? [early, late].flatMap((value) => walls.map((wall) => wall - value).filter((time) => offset(time) === value))
+    : walls.map((wall) => momentOf(wall, offset))
+  return { times: times.sort((a, b) => a - b), steady: false }
+}
+
 // Due times after (going back: before) a moment, in that order, without end.
-function* dueTimes({ minutes, days, offset }: Plan, from: number, back = false): Generator<number> {
+function* dueTimes(plan: Plan, from: number, back = false): Generator<number> {
   // cron-parser would take it for now.
   if (Number.isNaN(from)) throw new RangeError('invalid date')
-  const today = Math.floor((from + offset(from)) / day) * day
-  const order = back ? minutes.toReversed() : minutes
+  const today = Math.floor((from + plan.offset(from)) / day) * day
+  const order = back ? (a: number, b: number) => b - a : (a: number, b: number) => a - b
   let last = from
-  // Going back from tomorrow: its midnight may have been before a clock went back over it (St. John's, 2010).
-  for (const midnight of days(back ? today + day : today, back)) {
-    const early = offset(midnight - 15 * hour)
-    const steady = early === offset(midnight + 37 * hour)
-    for (const value of order) {
-      const wall = midnight + value * minute
-      const time = steady ? wall - early : momentOf(wall, offset)
-      if (back ? time >= last : time <= last) continue
+  // A clock may go back over midnight (St. John's, 2010): then the hour that comes again is the day before's, and comes after the first
+  // minutes of the day. So the next day is looked at as well, and the one before today.
+  let held: number[] = []
+  for (const midnight of plan.days(back ? today + day : today - day, back)) {
+    const { times, steady } = timesOf(plan, midnight)
+    const list = [...held, ...times].sort(order)
+    const ready = steady ? list.length : list.lastIndexOf(held.at(-1) ?? Number.NaN) + 1
+    held = list.slice(ready)
+    for (const time of list.slice(0, ready)) {
+      if (order(time, last) <= 0) continue
       last = time
       yield time
     }

@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Target } from '../lib/contract.ts'
 import { Failure } from '../lib/failure.ts'
+import type { Last } from '../lib/ledger.ts'
+import type { RunRow } from '../lib/rows.ts'
+import { scheduledVerbs, scheduleOf } from '../lib/schedule/verbs.ts'
 import { due, interval, jitter, nextTimes, previousTime, validate, validZone } from '../lib/schedule.ts'
+import { standing } from '../lib/standing.ts'
 
 const minute = 60_000
 const day = 24 * 60 * minute
@@ -90,7 +95,7 @@ test('zones are names', () => {
 
 // Berlin: 02:00 to 03:00 is missing on 2026-03-29 and comes twice on 2026-10-25; New York: on 2026-03-08, and 01:00 to 02:00 on 2026-11-01;
 // Lord Howe: 02:00 to 02:30 is missing on 2026-10-04, 01:30 to 02:00 comes twice on 2026-04-05.
-// Apia had no 2011-12-30; Havana had no 00:00 to 01:00 on 2026-03-08.
+// In St. John's the clock went back from 00:01 to 23:01 on 2010-11-07. Apia had no 2011-12-30; Havana had no 00:00 to 01:00 on 2026-03-08.
 const times: [zone: string, expression: string, from: string, next: string[]][] = [
   ['UTC', '0 3 * * *', '2026-01-01T03:00:00Z', ['2026-01-02T03:00Z', '2026-01-03T03:00Z']],
   ['UTC', '0 3 * * *', '2026-01-01T02:59:59.999Z', ['2026-01-01T03:00Z', '2026-01-02T03:00Z']],
@@ -114,12 +119,18 @@ const times: [zone: string, expression: string, from: string, next: string[]][] 
   ['Europe/Berlin', '@hourly', '2026-03-28T23:30:00Z', ['2026-03-29T00:00Z', '2026-03-29T01:00Z', '2026-03-29T02:00Z']],
   ['Europe/Berlin', '30 2 * * *', '2026-10-24T12:00:00Z', ['2026-10-25T00:30Z', '2026-10-26T01:30Z']],
   ['Europe/Berlin', '30 2 * * *', '2026-10-25T00:45:00Z', ['2026-10-26T01:30Z']],
-  ['Europe/Berlin', '@hourly', '2026-10-24T23:30:00Z', ['2026-10-25T00:00Z', '2026-10-25T02:00Z', '2026-10-25T03:00Z']],
+  ['Europe/Berlin', '@hourly', '2026-10-24T23:30:00Z', ['2026-10-25T00:00Z', '2026-10-25T01:00Z', '2026-10-25T02:00Z']],
+  ['Europe/Berlin', '0 0-23 * * 0', '2026-10-24T23:30:00Z', ['2026-10-25T00:00Z', '2026-10-25T01:00Z', '2026-10-25T02:00Z']],
+  ['Europe/Berlin', '0 */2 * * *', '2026-10-24T21:30:00Z', ['2026-10-24T22:00Z', '2026-10-25T00:00Z', '2026-10-25T03:00Z']],
+  ['Europe/Berlin', '0 */2 * * *', '2026-03-28T22:30:00Z', ['2026-03-28T23:00Z', '2026-03-29T01:00Z', '2026-03-29T02:00Z']],
+  ['Australia/Lord_Howe', '15 * * * *', '2026-10-03T14:00:00Z', ['2026-10-03T14:45Z', '2026-10-03T16:15Z', '2026-10-03T17:15Z']],
+  ['Australia/Lord_Howe', '45 * * * *', '2026-04-04T14:00:00Z', ['2026-04-04T14:45Z', '2026-04-04T15:15Z', '2026-04-04T16:15Z']],
   ['America/New_York', '15 2 * * *', '2026-03-07T12:00:00Z', ['2026-03-08T07:00Z', '2026-03-09T06:15Z']],
   ['America/New_York', '30 1 * * *', '2026-11-01T00:00:00Z', ['2026-11-01T05:30Z', '2026-11-02T06:30Z']],
   ['Australia/Lord_Howe', '15 2 * * *', '2026-10-02T00:00:00Z', ['2026-10-02T15:45Z', '2026-10-03T15:30Z', '2026-10-04T15:15Z']],
   ['Australia/Lord_Howe', '45 1 * * *', '2026-04-04T00:00:00Z', ['2026-04-04T14:45Z', '2026-04-05T15:15Z']],
   ['America/Havana', '30 0 * * *', '2026-03-07T12:00:00Z', ['2026-03-08T05:00Z', '2026-03-09T04:30Z']],
+  ['America/St_Johns', '15 * * * 6', '2010-11-07T02:30:30Z', ['2010-11-07T02:45Z', '2010-11-13T03:45Z']],
   ['Pacific/Apia', '0 12 * * *', '2011-12-29T00:00:00Z', ['2011-12-29T22:00Z', '2011-12-30T10:00Z', '2011-12-30T22:00Z']],
   ['Pacific/Apia', '0 12 30 * *', '2011-12-30T09:00:00Z', ['2011-12-30T10:00Z', '2012-01-29T22:00Z']],
 ]
@@ -207,7 +218,8 @@ const gaps: [expression: string, zone: string, now: string, seconds: number][] =
   ['* * * * *', 'UTC', '2026-01-01T00:00:00Z', 60],
   ['@daily', 'UTC', '2026-01-01T00:00:00Z', 86400],
   ['0 3 * * *', 'Europe/Berlin', '2026-10-01T00:00:00Z', 25 * 3600],
-  ['@hourly', 'Europe/Berlin', '2026-10-01T00:00:00Z', 2 * 3600],
+  ['@hourly', 'Europe/Berlin', '2026-10-01T00:00:00Z', 3600],
+  ['0 */2 * * *', 'Europe/Berlin', '2026-10-01T00:00:00Z', 3 * 3600],
   ['0 3 * * 1-5', 'UTC', '2026-01-01T00:00:00Z', 3 * 86400],
   ['0 8,20 * * *', 'UTC', '2026-01-01T00:00:00Z', 12 * 3600],
   ['@weekly', 'UTC', '2026-01-01T00:00:00Z', 7 * 86400],
@@ -253,6 +265,43 @@ test('jitter is stable, whole, below its limit and spread', () => {
   assert.equal(jitter(0, 'web1'), 0)
 })
 
+test('a target and verb is shifted always by the same, each by another, and by less than SCHEDULE_JITTER', () => {
+  const scheduled = Object.fromEntries(scheduledVerbs.map((verb) => [`SCHEDULE_${verb.toUpperCase()}`, '@daily']))
+  const target = (name: string, env: Record<string, string>) => ({ name, env }) as unknown as Target
+  const offsets = (name: string, env = {}) =>
+    scheduledVerbs.map((verb) => scheduleOf(target(name, { ...scheduled, ...env }), verb)?.offsetSeconds)
+  assert.deepEqual(offsets('web1'), [0, 0, 0, 0, 0])
+  const [web1, web2] = [offsets('web1', { SCHEDULE_JITTER: '2h' }), offsets('web2', { SCHEDULE_JITTER: '2h' })]
+  assert.deepEqual(web1, offsets('web1', { SCHEDULE_JITTER: '7200' }))
+  assert.equal(new Set([...web1, ...web2]).size, 10)
+  for (const offset of [...web1, ...web2]) assert.ok(offset !== undefined && offset >= 0 && offset < 7200)
+  const env = { SCHEDULE_CHECK: 'H 3 * * 0', TZ: 'Europe/Berlin' }
+  assert.deepEqual(scheduleOf(target('web1', env), 'check'), {
+    expression: 'H 3 * * 0',
+    zone: 'Europe/Berlin',
+    seed: 'web1',
+    offsetSeconds: 0,
+  })
+  for (const verb of ['backup', 'drill'] as const) assert.equal(scheduleOf(target('web1', { ...env, SCHEDULE_DRILL: '' }), verb), undefined)
+})
+
+test('a run that SCHEDULE_JITTER shifts is due by its own time, and late only after every shift that systemd may draw', async () => {
+  const env = { SCHEDULE_BACKUP: '0 3 * * *', SCHEDULE_JITTER: '12h', TZ: 'UTC' }
+  const target = { name: 'web1', env, paths: ['/etc'], streams: [] } as unknown as Target
+  const shift = (scheduleOf(target, 'backup')?.offsetSeconds ?? 0) * 1000
+  assert.ok(shift > minute)
+  const today = at('2026-01-11T03:00:00Z').getTime()
+  const good = { run: 'r1', start: new Date(today - day + minute).toISOString(), seconds: 60, state: 'success' } as RunRow
+  const known = { last: { backup: { last: good, good } } as unknown as Last, live: [] }
+  const stands = async (now: number) => (await standing(target, known, { now: new Date(now) }))[0]
+  const before = await stands(today + shift - minute)
+  assert.deepEqual([before?.state, before?.due], ['ok', new Date(today + shift).toISOString()])
+  const later = await stands(today + (12 + 2) * 60 * minute)
+  assert.deepEqual([later?.state, later?.due], ['ok', new Date(today + shift + day).toISOString()])
+  const late = await stands(today + (12 + 2) * 60 * minute + 2 * minute)
+  assert.deepEqual([late?.state, late?.message], ['stale', 'it was due 2026-01-11T03:00:00.000Z'])
+})
+
 // From here: random expressions against a walker that looks at every minute and knows nothing of cron-parser.
 
 function random(seed: number) {
@@ -295,7 +344,7 @@ function drawPart(draw: Draw, low: number, high: number, name: (value: number) =
   }
 }
 
-function drawExpression(draw: Draw): { text: string; matches: (clock: Clock) => boolean } {
+function drawExpression(draw: Draw): { text: string; everyHour: boolean; matches: (clock: Clock) => boolean } {
   const minutes = drawPart(draw, 0, 59)
   const hours = drawPart(draw, 0, 23)
   const months = drawPart(draw, 1, 12, (value) => (draw(2) ? String(value) : (monthNames[value - 1] ?? '')))
@@ -308,6 +357,7 @@ function drawExpression(draw: Draw): { text: string; matches: (clock: Clock) => 
   if (draw(6) === 0) weekdays = { text: `${weekday}#2`, all: false, has: (value, { date }) => value === weekday && date > 7 && date <= 14 }
   return {
     text: [minutes, hours, dates, months, weekdays].map(({ text }) => text).join(' '),
+    everyHour: Array.from({ length: 24 }, (_, hour) => hour).every((hour) => hours.has(hour, read(0))),
     matches: (clock) => {
       if (!minutes.has(clock.minute, clock) || !hours.has(clock.hour, clock) || !months.has(clock.month, clock)) return false
       const [date, weekday] = [dates.has(clock.date, clock), weekdays.has(clock.weekday, clock)]
@@ -323,8 +373,8 @@ const read = (wall: number): Clock => {
   return { minute: date.getUTCMinutes(), hour: date.getUTCHours(), date: date.getUTCDate(), month, weekday, last }
 }
 
-/** For every minute the clock times that become due with it: none when it was shown before, all that are missing when it jumps. */
-function* walk(zone: string, from: number, until: number): Generator<[time: number, clocks: Clock[]]> {
+/** For every minute what the clock shows, and the times that fall due with it: none if shown before, all that are missing if it jumps. */
+function* walk(zone: string, from: number, until: number): Generator<[time: number, shown: Clock, clocks: Clock[]]> {
   const format = new Intl.DateTimeFormat('en-US', {
     timeZone: zone,
     hourCycle: 'h23',
@@ -341,7 +391,7 @@ function* walk(zone: string, from: number, until: number): Generator<[time: numb
     const clocks: Clock[] = []
     for (let missing = (high ?? wall - minute) + minute; missing <= wall; missing += minute) clocks.push(read(missing))
     high = Math.max(high ?? wall, wall)
-    if (time > from) yield [time, clocks]
+    if (time > from) yield [time, read(wall), clocks]
   }
 }
 
@@ -364,8 +414,8 @@ test('random expressions come due when a walker through every minute says so', a
     const until = new Date(from.getTime() + days * day)
     const minutes = [...walk(zone, from.getTime(), until.getTime())]
     for (let round = 0; round < 50; round++) {
-      const { text, matches } = drawExpression(draw)
-      const expected = minutes.filter(([, clocks]) => clocks.some(matches)).map(([time]) => time)
+      const { text, everyHour, matches } = drawExpression(draw)
+      const expected = minutes.filter(([, shown, clocks]) => (everyHour ? matches(shown) : clocks.some(matches))).map(([time]) => time)
       const found = (await nextTimes(text, { zone, seed: 'web1', from, until })).map((time) => time.getTime())
       assert.deepEqual(found, expected, `${text} in ${zone} after ${start}`)
       for (let index = 1; index < expected.length && index < 5; index++) {

@@ -208,6 +208,13 @@ test('hooks that cannot be trusted or are no hooks are faults of the target, all
   assert.match(result.stderr, /finally: a hook must be executable/)
   assert.match(result.stderr, /on-failure: a hook must be a file/)
   assert.doesNotMatch(result.stderr, /on-success/)
+  fs.rmSync(path.join(web1.dir, 'hooks'), { recursive: true })
+  fs.chmodSync(path.join(m.config, 'hooks/finally'), 0o755)
+  await done(m, ['backup', 'web1'])
+  fs.chmodSync(path.join(m.config, 'hooks'), 0o777)
+  const open = await kedge(m, ['backup', 'web1'])
+  assert.equal(open.status, 2)
+  assert.match(open.stderr, /hooks: everybody may write it/)
 })
 
 test('no shell reads the path of a hook', async (t) => {
