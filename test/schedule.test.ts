@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { CronExpressionParser } from 'cron-parser'
 import type { Target } from '../lib/contract.ts'
 import { Failure } from '../lib/failure.ts'
 import type { Last } from '../lib/ledger.ts'
@@ -426,4 +427,13 @@ test('random expressions come due when a walker through every minute says so', a
     }
   }
   assert.ok(compared > 10_000, `only ${compared} times were compared`)
+})
+
+test('what is taken for well without cron-parser is well to cron-parser too', () => {
+  for (const minute of ['0', '07', '59', 'H', '*'])
+    for (const hour of ['0', '09', '23', 'H', '*'])
+      for (const day of ['*', '0', '7']) {
+        const expression = `${minute} ${hour} * * ${day}`
+        assert.doesNotThrow(() => CronExpressionParser.parse(expression, { hashSeed: 'a' }), expression)
+      }
 })
