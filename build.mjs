@@ -1,9 +1,11 @@
 // Builds dist/: one small CommonJS file a command and a library file, three bundles (core: what every command needs; base: what reads
-// targets and their state; runs: what a run needs besides), one file a package; all loaded when used. `--tests` bundles the tests into .build/test instead.
+// targets and their state; runs: what a run needs besides), one file a package; all loaded when used; and the shells' completions.
+// `--tests` bundles the tests into .build/test instead.
 import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
+import { writeCompletions } from './install/completions/write.mjs'
 
 const root = dirname(fileURLToPath(import.meta.url))
 process.chdir(root)
@@ -140,6 +142,7 @@ async function product() {
   for (const name of await readdir(out, { recursive: true }))
     if (name.endsWith('.cjs') && !name.startsWith('vendor')) await place(join(out, name))
   await chmod(join(out, 'kedge.cjs'), 0o755)
+  await writeCompletions(join(root, out))
   // A kedge that runs meanwhile finds the old folder or the new one.
   await rm(`${out}.old`, { recursive: true, force: true })
   await rename('dist', `${out}.old`).catch((error) => {

@@ -11,7 +11,7 @@ const shells = ['dash', 'mksh', 'ksh93', 'posh']
 // What setup uses and every system has; what it has to install is not among them.
 const standard =
   `basename cat chmod cp cut date df dirname env find grep head id ln mkdir mktemp mv paste printf readlink rm sed sh sort tail touch
-  tr uname`.split(/\s+/)
+  tr uname wc`.split(/\s+/)
 
 type Bare = Machine & { house: string; tools: string }
 
@@ -22,6 +22,7 @@ function bareMachine(t: TestContext, program = 'console.log("kedge 0")'): Bare {
   const house = path.join(bare.dir, "kedge's house")
   fs.mkdirSync(path.join(house, 'dist'), { recursive: true })
   fs.copyFileSync(path.join(root, 'setup'), path.join(house, 'setup'))
+  fs.cpSync(path.join(root, 'install'), path.join(house, 'install'), { recursive: true })
   fs.writeFileSync(path.join(house, 'dist/kedge.cjs'), program)
   fs.mkdirSync(tools)
   for (const name of standard) {
@@ -255,7 +256,12 @@ test('a repository that lies in the saved path is not saved into itself', async 
 })
 
 test('setup passes shellcheck', () => {
-  execFileSync('shellcheck', ['setup', 'test/run', 'test/tools/install', 'test/tools/fetch', '.ci/run'], { cwd: root, stdio: 'inherit' })
+  const parts = fs
+    .readdirSync(path.join(root, 'install'))
+    .filter((name) => name.endsWith('.sh'))
+    .map((name) => `install/${name}`)
+  const scripts = ['setup', ...parts, 'test/run', 'test/tools/install', 'test/tools/fetch', '.ci/run']
+  execFileSync('shellcheck', ['--external-sources', ...scripts], { cwd: root, stdio: 'inherit' })
 })
 
 test('a backup in part is status 3 and still drilled; one that failed, or a drill that failed, is status 1 and no success', async (t) => {
