@@ -10,14 +10,17 @@ export default command(
       null: { short: '0', help: 'the names in that file end in NUL' },
       tag: { value: 'TAG', many: true, help: 'a further tag for the snapshots' },
     },
-    columns: { summary: ['target', 'snapshot', 'files', 'bytes', 'added', 'seconds'] },
+    columns: {
+      summary: ['target', 'snapshot', 'files', 'bytes', 'added', 'seconds'],
+      copied: ['target', 'to', 'copied', 'present'],
+    },
     changes: true,
     locks: true,
     opens: true,
   },
   async function* ({ options, operands, context }) {
     const { several } = await import('../lib/several.ts')
-    const { run } = await import('../lib/lifecycle.ts')
+    const { backUp } = await import('../lib/aftercopy.ts')
     const { readNames } = await import('../lib/source/names.ts')
     const { wrongTag } = await import('../lib/keys.ts')
     const { Failure } = await import('../lib/failure.ts')
@@ -30,6 +33,6 @@ export default command(
     const names = options['files-from'] === undefined ? undefined : await readNames(options['files-from'], options.null)
     const { isSecondStore } = await import('../lib/target.ts')
     const wanted = { tags: options.tag, ...(names && { names }) }
-    return yield* several(operands, context, (target) => run('backup', target, wanted, context), isSecondStore)
+    return yield* several(operands, context, (target) => backUp(target, wanted, context), isSecondStore)
   },
 )

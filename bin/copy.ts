@@ -16,7 +16,7 @@ export default command(
     const { run } = await import('../lib/lifecycle.ts')
     const { copiesOf } = await import('../lib/copying.ts')
     return yield* several(operands, context, async function* (target) {
-      return yield* run('copy', target, { to: await copiesOf(target, to) }, context)
+      return yield* run('copy', target, await copiesOf(target, to), context)
     })
   },
 )

@@ -14,8 +14,10 @@ export default command(
     opens: true,
   },
   async function* ({ options: { latest, stream, all }, operands, context }) {
+    const { Failure } = await import('../lib/failure.ts')
     const { several } = await import('../lib/several.ts')
     const { run } = await import('../lib/lifecycle.ts')
+    if (latest === 0) throw new Failure('misuse', "option '--latest' takes 1 or more")
     const wanted = { all, ...(latest !== undefined && { latest }), ...(stream !== undefined && { stream }) }
     return yield* several(operands, context, (target) => run('list', target, wanted, context))
   },

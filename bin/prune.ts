@@ -25,6 +25,7 @@ export default command(
     const { several } = await import('../lib/several.ts')
     if ([apply, simulate, maxDelete].filter((value) => value !== undefined).length > 1)
       throw new Failure('misuse', 'of --apply, --max-delete and --simulate only one can be given')
+    if (simulate === 0) throw new Failure('misuse', "option '--simulate' takes 1 or more")
     if (apply !== undefined && operands.length !== 1) throw new Failure('misuse', '--apply needs exactly one target')
     if (simulate === undefined) {
       const options = { ...(apply !== undefined && { apply }), ...(maxDelete !== undefined && { maxDelete }) }

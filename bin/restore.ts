@@ -13,7 +13,7 @@ export default command(
       verify: { help: 'read the restored files again, and compare them with the hashes in the store' },
       delete: { help: 'with --in-place: delete what the snapshot does not have (restic 0.17 and later)' },
     },
-    columns: { restored: ['to', 'target', 'snapshot', 'files', 'bytes', 'deleted'] },
+    columns: { restored: ['to', 'target', 'snapshot', 'files', 'bytes', 'deleted', 'action'] },
     changes: true,
     opens: true,
   },

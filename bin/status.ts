@@ -28,7 +28,9 @@ export default command(
       if (names.length === 0) throw new Failure('misuse', 'there is no target', { hint: 'kedge new NAME makes one' })
       for (const name of names) {
         try {
-          const rows = await standingOf(await loadTarget(name), { maxAge: options['max-age'], now })
+          const target = await loadTarget(name)
+          const standing = await standingOf(target, { maxAge: options['max-age'], now })
+          const rows = target.env.NOTIFY ? await (await import('../lib/notify/memory.ts')).withFailing(standing, target) : standing
           const worstRow = worstOf(rows)
           if (rows.some(isBad)) statuses.push(statusOf.stale)
           if (worstRow) shown.push(worstRow)

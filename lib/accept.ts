@@ -22,7 +22,14 @@ export async function* accept(target: Target, ids: readonly string[], context: R
   }
   for (const id of chosen) {
     const reason = marks.suspects[id]
-    yield { kind: 'marked', target: target.name, action: 'accepted', id, ...(reason && { reason }), ...(dryRun && { dryRun }) }
+    yield {
+      kind: 'marked',
+      target: target.name,
+      action: dryRun ? 'would accept' : 'accepted',
+      id,
+      ...(reason && { reason }),
+      ...(dryRun && { dryRun }),
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 // Who copies where: COPY_TO of the targets.
 import { join } from 'node:path'
-import type { Target } from './contract.ts'
+import type { Target, Verbs } from './contract.ts'
 import { Failure } from './failure.ts'
 import { words } from './keys.ts'
 import { loadTarget, targetNames } from './target.ts'
@@ -19,20 +19,31 @@ export async function copiersTo(name: string): Promise<Target[]> {
   return found
 }
 
-/** The targets to whose stores `target` copies: those of COPY_TO, or of them the `wanted` ones. All must load. */
-export async function copiesOf(target: Target, wanted: readonly string[]): Promise<Target[]> {
+/**
+ * The targets to whose stores `target` copies: those of COPY_TO, or of them the `wanted` ones. One that does not load keeps the others
+ * from nothing: it is a fault; thrown where no other is left.
+ */
+export async function copiesOf(target: Target, wanted: readonly string[]): Promise<Verbs['copy']['options']> {
   const named = words(target.env.COPY_TO)
   const hint = `COPY_TO= in ${join(target.dir, 'target.env')} names the targets to whose stores it may copy`
   if (named.length === 0) throw new Failure('config', `target '${target.name}' has no COPY_TO`, { hint })
   if (named.includes(target.name)) throw new Failure('config', `COPY_TO of target '${target.name}' names itself`, { hint })
   const unknown = wanted.find((name) => !named.includes(name))
   if (unknown !== undefined) throw new Failure('misuse', `COPY_TO of target '${target.name}' does not name '${unknown}'`, { hint })
-  const found: Target[] = []
-  for (const name of wanted.length > 0 ? new Set(wanted) : new Set(named)) {
-    const second = await loadTarget(name)
-    if (second.engine !== target.engine)
-      throw new Failure('config', `cannot copy '${target.name}' to '${name}': ${target.engine} does not copy to ${second.engine}`)
-    found.push(second)
+  const to: Target[] = []
+  const faults: { store: string; error: Failure }[] = []
+  for (const store of wanted.length > 0 ? new Set(wanted) : new Set(named)) {
+    try {
+      const second = await loadTarget(store)
+      if (second.engine !== target.engine)
+        throw new Failure('config', `cannot copy '${target.name}' to '${store}': ${target.engine} does not copy to ${second.engine}`)
+      to.push(second)
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error
+      faults.push({ store, error })
+    }
   }
-  return found
+  const [fault] = faults
+  if (fault && to.length === 0) throw fault.error
+  return { to, faults }
 }

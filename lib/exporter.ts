@@ -4,7 +4,7 @@ import { lstat, open, realpath, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Context, Rows } from './contract.ts'
 import { type Class, Failure } from './failure.ts'
-import { metricsText, type Samples, samplesOf, validity } from './metrics.ts'
+import { lagText, metricsText, type Samples, samplesOf, validity } from './metrics.ts'
 import { overviewOf } from './overview.ts'
 import { stateDir, targetsDir } from './paths.ts'
 import { prepared } from './prepared.ts'
@@ -22,14 +22,15 @@ export async function exported(names: readonly string[]): Promise<string> {
   const running = allRunning(states)
   // Locks and processes are looked at only where something runs: what that needs is not even loaded otherwise.
   const glance = running.size > 0 ? (await import('./live.ts')).glance : undefined
-  const all: { valid: string; samples: Samples }[] = []
+  const now = Date.now()
+  const all: { valid: string; lag: string; samples: Samples }[] = []
   for (const target of targets) {
     const state = `${states}/${target}`
     const places = running.get(target)
-    const { samples, at } = (places ? undefined : prepared(state, target)) ?? sampled(target, state, places, glance)
+    const { samples, at, lags } = (places ? undefined : prepared(state, target)) ?? sampled(target, state, places, glance)
     // What a run has read since it was changed is well; to load a thousand targets would take a second.
     const valid = at > changedAt(`${folders}/${target}/target.env`) || (await loads(target))
-    all.push({ valid: validity(target, valid), samples })
+    all.push({ valid: validity(target, valid), lag: lagText(target, lags, now), samples })
   }
   return metricsText(all)
 }
@@ -61,7 +62,7 @@ function sampled(target: string, state: string, places: ReadonlyMap<string, Runn
   const overview = overviewOf(state, places)
   const live = glance ? [...places].map(([place, each]) => glance(target, place, each)) : []
   const starts = Object.values(overview.last).map(({ last }) => Date.parse(last.start))
-  return { samples: samplesOf({ target, overview, live }, new Date()), at: Math.max(0, ...starts) }
+  return { samples: samplesOf({ target, overview, live }, new Date()), at: Math.max(0, ...starts), lags: overview.lags }
 }
 
 async function chosen(names: readonly string[]): Promise<readonly string[]> {
@@ -167,7 +168,7 @@ async function replace(file: string, text: string): Promise<void> {
 /** What shows the same by hand: the files that the metrics come from; a target that never ran has none. */
 export async function* explained(names: readonly string[]): AsyncGenerator<CommandLine> {
   for (const target of await chosen(names)) {
-    const files = ['last.json', 'sizes.json'].map((file) => join(stateDir(target), file))
+    const files = ['last.json', 'sizes.json', 'copies.json'].map((file) => join(stateDir(target), file))
     yield { kind: 'command', command: `${shown(['cat', ...files])} 2>/dev/null || :` }
   }
 }

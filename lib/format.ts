@@ -72,7 +72,7 @@ const sizes = new Set([
   'before',
   'after',
 ])
-const times = new Set(['time', 'start', 'mtime', 'good', 'failed', 'due', 'oldest', 'oldestVerified'])
+const times = new Set(['time', 'start', 'until', 'mtime', 'good', 'failed', 'due', 'next', 'oldest', 'oldestVerified'])
 const spans = new Set(['seconds', 'age', 'fullIn'])
 
 /** A cell for people: sizes, times and spans in words. */

@@ -10,6 +10,7 @@ export const guards = {
   clock: 'the clock jumped',
   damage: 'the last check or drill found damage',
   newest: 'it is the newest good snapshot of its source',
+  shared: 'another target opens the store with the same password',
   chunker: 'the second store cuts files in other places, so that copies share nothing with its own backups',
 } as const
 export type Guard = keyof typeof guards
@@ -31,7 +32,7 @@ export type Facts = {
 }
 export type Verdict = { guard: Guard; level: 'ok' | 'warning' | 'blocked'; class: Class; message: string; hint?: string }
 
-const writing = new Set(['backup', 'prune', 'copy', 'forget', 'hold'])
+const writing = new Set(['backup', 'prune', 'copy', 'forget', 'hold', 'rotate'])
 
 /** Every guard that the facts bear on, the good ones too: doctor shows them all. */
 export function judge(facts: Facts): Verdict[] {

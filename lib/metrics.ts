@@ -1,10 +1,15 @@
 // What is known of the targets as Prometheus text: base units, one HELP and TYPE a metric, its samples together. Pure.
 // The format: https://prometheus.io/docs/instrumenting/exposition_formats/
 
+import type { KeptLag } from './lag.ts'
 import type { Live, Overview } from './overview.ts'
 import type { RunRow } from './rows.ts'
 
-export type Facts = { target: string; overview: Pick<Overview, 'last' | 'sizes'>; live: readonly Live[] }
+export type Facts = {
+  target: string
+  overview: Pick<Overview, 'last' | 'sizes'> & Partial<Pick<Overview, 'channels'>>
+  live: readonly Live[]
+}
 
 const metrics = {
   kedge_config_error: ['gauge', 'Whether the configuration of the target cannot be read (1).'],
@@ -29,6 +34,8 @@ const metrics = {
   kedge_running: ['gauge', 'Whether a run is in progress (1).'],
   kedge_crashed: ['gauge', 'Runs that died and that no later run has recorded yet.'],
   kedge_lock_age_seconds: ['gauge', 'How long a run has held a lock of the target.'],
+  kedge_notify_failed: ['gauge', 'Whether the channel could not be used when it was last tried (1).'],
+  kedge_copy_lag_seconds: ['gauge', 'How old the oldest backup is of which something is missing in a second store; 0: nothing is.'],
 } as const
 type Name = keyof typeof metrics
 
@@ -47,17 +54,30 @@ export function samplesOf(facts: Facts, now: Date): Samples {
   addRuns(facts, add)
   addSizes(facts, add)
   addLive(facts, add, now)
+  for (const [channel, { failed }] of Object.entries(facts.overview.channels ?? {}))
+    add('kedge_notify_failed', failed ? 1 : 0, `,channel="${escaped(channel)}"`)
   return texts
 }
 
 /** What only the moment of asking tells: whether its configuration can be read. */
 export const validity = (target: string, valid: boolean): string => `kedge_config_error{target="${escaped(target)}"} ${valid ? 0 : 1}\n`
 
+/** As validity: time goes on after the samples were prepared. `now` in milliseconds. */
+export function lagText(target: string, lags: readonly KeptLag[], now: number): string {
+  let text = ''
+  for (const { store, since } of lags) {
+    const seconds = since === 0 ? 0 : Math.max(0, Math.floor((now - since) / 1000))
+    text += `kedge_copy_lag_seconds{target="${escaped(target)}",store="${escaped(store)}"} ${seconds}\n`
+  }
+  return text
+}
+
 /** The whole text, ending in a line feed: each metric with its help and type, and its samples of all targets together. */
-export function metricsText(all: Iterable<{ valid: string; samples: Samples }>): string {
+export function metricsText(all: Iterable<{ valid: string; lag?: string; samples: Samples }>): string {
   const texts = families.map(() => '')
-  for (const { valid, samples } of all) {
+  for (const { valid, lag, samples } of all) {
     texts[0] = (texts[0] ?? '') + valid
+    if (lag) texts[places.kedge_copy_lag_seconds] += lag
     for (let index = 1; index < samples.length; index++) if (samples[index] !== '') texts[index] = (texts[index] ?? '') + samples[index]
   }
   const heads = families.map((name) => `# HELP ${name} ${metrics[name][1]}\n# TYPE ${name} ${metrics[name][0]}\n`)

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { Context } from './contract.ts'
 import { Failure } from './failure.ts'
+import type { KeptLag } from './lag.ts'
 import { makeState, replaceFile } from './ledger.ts'
 import { take } from './lock.ts'
 import { type Samples, samplesOf } from './metrics.ts'
@@ -11,7 +12,14 @@ import { stateDir } from './paths.ts'
 import type { Sizes } from './rows.ts'
 import { lockDir } from './running.ts'
 
-type Prepared = { format: string; target: string /** When the newest run began, in milliseconds. */; at: number; samples: Samples }
+type Prepared = {
+  format: string
+  target: string
+  /** When the newest run began, in milliseconds. */
+  at: number
+  lags: readonly KeptLag[]
+  samples: Samples
+}
 
 // Another kedge may know other metrics.
 declare const KEDGE_VERSION: string
@@ -23,7 +31,7 @@ export async function prepare(state: string): Promise<void> {
   const overview = overviewOf(state, new Map())
   const starts = Object.values(overview.last).map(({ last }) => Date.parse(last.start))
   const samples = samplesOf({ target, overview, live: [] }, new Date())
-  const prepared: Prepared = { format: KEDGE_VERSION, target, at: Math.max(0, ...starts), samples }
+  const prepared: Prepared = { format: KEDGE_VERSION, target, at: Math.max(0, ...starts), lags: overview.lags, samples }
   await replaceFile(file(state), JSON.stringify(prepared), 0o640, false) // made anew with each run
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Context, Target } from './contract.ts'
 import { Cancelled, type Class, Failure, statusFor, statusOf } from './failure.ts'
 import { parseDuration } from './format.ts'
+import { keepLags } from './lag.ts'
 import { append, expire, newest, readJson, readLast, replaceFile } from './ledger.ts'
 import { type Holder, take } from './lock.ts'
 import { redact } from './log.ts'
@@ -57,6 +58,9 @@ export async function keep(target: Target, record: RunRow): Promise<void> {
   try {
     const before = (await readLast(state))[record.verb]?.last.start ?? ''
     await append(state, record)
+    await keepLags(target)
+    // Channels that the target has no more are no trouble.
+    if (!target.env.NOTIFY) rmSync(join(state, 'notify.json'), { force: true })
     await prepare(state)
     const seconds = parseDuration(target.env.LEDGER_KEEP ?? '')
     // Once a day is enough.

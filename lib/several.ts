@@ -10,9 +10,10 @@ export async function* several(
   one: (target: Target) => AsyncGenerator<Rows, number>,
   leave: (target: Target) => boolean = () => false,
 ): AsyncGenerator<Rows, number> {
-  const wanted = names.length > 0 ? names : await targetNames()
+  // A name given twice is one target.
+  const wanted = names.length > 0 ? [...new Set(names)] : await targetNames()
   if (wanted.length === 0) throw new Failure('misuse', 'there is no target', { hint: 'kedge new NAME makes one' })
-  if (names.length === 1) return yield* one(await loadTarget(wanted[0] ?? ''))
+  if (names.length > 0 && wanted.length === 1) return yield* one(await loadTarget(wanted[0] ?? ''))
   const statuses: number[] = []
   for (const name of wanted) {
     try {

@@ -1,30 +1,34 @@
 // How a target stands, verb by verb: was there a good run in time, did the last one fail, when is the next due.
 import type { Target } from './contract.ts'
 import { duration, parseDuration } from './format.ts'
+import { type Lag, lagsOf } from './lag.ts'
 import type { Last } from './ledger.ts'
 import { liveRuns } from './live.ts'
 import { type Live, overviewOf } from './overview.ts'
 import { stateDir } from './paths.ts'
 import type { RunRow, StatusRow } from './rows.ts'
-import { zoneOf } from './target.ts'
+import { type ScheduledVerb, scheduledVerbs, scheduleOf } from './schedule/verbs.ts'
+import { defaultAge, rowOfStore } from './standing/store.ts'
 
-const verbs = ['backup', 'prune', 'check', 'drill', 'copy'] as const
-const defaultAge = 26 * 3600
-
-export type Known = { last: Last; live: readonly Live[] }
+/** `lags`: of its second stores. */
+export type Known = { last: Last; live: readonly Live[]; lags?: readonly Lag[] }
 /** How long the last good backup may be ago, in place of MAX_AGE and the schedule. */
 export type Options = { maxAge?: number | undefined; now: Date }
 
 /** The rows of a target, one for each verb that it is to do, or that failed. */
 export async function standingOf(target: Target, options: Options): Promise<StatusRow[]> {
   const { last } = overviewOf(stateDir(target.name), new Map())
-  return await standing(target, { last, live: await liveRuns(target.name) }, options)
+  return await standing(target, { last, live: await liveRuns(target.name), lags: await lagsOf(target) }, options)
 }
 
 export async function standing(target: Target, known: Known, options: Options): Promise<StatusRow[]> {
   const rows: StatusRow[] = []
-  for (const verb of verbs) {
-    const scheduled = Boolean(target.env[`SCHEDULE_${verb.toUpperCase()}`])
+  for (const verb of scheduledVerbs) {
+    if (verb === 'copy' && known.lags?.length) {
+      for (const lag of known.lags) rows.push(await rowOfStore(lag, target, known, options.now))
+      continue
+    }
+    const scheduled = scheduleOf(target, verb) !== undefined
     // A target without sources holds what others copy into it.
     const wanted = scheduled || (verb === 'backup' && (target.paths.length + target.streams.length > 0 || Boolean(target.env.MAX_AGE)))
     const row = await rowOf(verb, target, known, options, wanted)
@@ -33,7 +37,13 @@ export async function standing(target: Target, known: Known, options: Options): 
   return rows
 }
 
-async function rowOf(verb: string, target: Target, { last, live }: Known, { maxAge, now }: Options, wanted: boolean): Promise<StatusRow> {
+async function rowOf(
+  verb: ScheduledVerb,
+  target: Target,
+  { last, live }: Known,
+  { maxAge, now }: Options,
+  wanted: boolean,
+): Promise<StatusRow> {
   const { good, bad } = last[verb] ?? {}
   const mine = live.filter((each) => each.verb === verb)
   const age = good ? Math.max(0, Math.round((now.getTime() - Date.parse(good.start)) / 1000)) : null
@@ -62,25 +72,30 @@ const waitedFor = (bad: RunRow, good: RunRow | undefined): boolean =>
 
 /** When it is due next, and, where it is late, why. */
 async function timingOf(
-  verb: string,
+  verb: ScheduledVerb,
   target: Target,
   { last, maxAge, now }: { last: Last; maxAge: number | undefined; now: Date },
 ): Promise<{ due?: string; late?: string }> {
-  const expression = target.env[`SCHEDULE_${verb.toUpperCase()}`]
+  const schedule = scheduleOf(target, verb)
   const good = last[verb]?.good
   const age = good && (now.getTime() - Date.parse(good.start)) / 1000
   const given = verb === 'backup' ? (maxAge ?? parseDuration(target.env.MAX_AGE ?? '')) : undefined
-  const limit = given ?? (verb === 'backup' && !expression ? defaultAge : undefined)
+  const limit = given ?? (verb === 'backup' && !schedule ? defaultAge : undefined)
   const tooOld = limit !== undefined && age !== undefined && age > limit ? `older than ${duration(limit)}` : undefined
-  if (!expression) return { ...(tooOld && { late: tooOld }) }
-  const { due, interval } = await import('./schedule.ts')
-  const where = { zone: zoneOf(target), seed: target.name, now }
-  // The time that a run takes, and timers that wander: a daily one may be two hours late.
-  const graceSeconds = Math.max(1800, (await interval(expression, where)) / 12) + (good?.seconds ?? 0)
-  const since = good ? new Date(good.start) : knownSince(last)
-  const { next, overdue, since: missed } = await due(expression, { ...where, lastGood: since, graceSeconds })
-  const late = limit !== undefined ? tooOld : overdue ? `it was due ${missed?.toISOString() ?? ''}` : undefined
-  return { due: next.toISOString(), ...(late && { late }) }
+  if (!schedule) return { ...(tooOld && { late: tooOld }) }
+  const { due, interval, nextTimes } = await import('./schedule.ts')
+  const { expression, zone, seed, offsetSeconds } = schedule
+  const where = { zone, seed, now }
+  // The time that a run takes, and timers that wander: a daily one may be two hours late. Where systemd shifts it, it does so by a draw of
+  // its own: so any shift counts, and a run that came before ours is good.
+  const wander = Math.max(1800, (await interval(expression, where)) / 12) + (parseDuration(target.env.SCHEDULE_JITTER ?? '') ?? 0)
+  const lastGood = good ? new Date(good.start) : knownSince(last)
+  const { overdue, since } = await due(expression, { ...where, lastGood, graceSeconds: wander + (good?.seconds ?? 0) })
+  const missed = overdue && since ? `it was due ${since.toISOString()}` : undefined
+  const late = limit !== undefined ? tooOld : missed
+  const shift = offsetSeconds * 1000
+  const [next] = await nextTimes(expression, { zone, seed, from: new Date(now.getTime() - shift) })
+  return { ...(next && { due: new Date(next.getTime() + shift).toISOString() }), ...(late && { late }) }
 }
 
 // A target that was made today has missed no weekly check. What ran first is the best that is known of its age.

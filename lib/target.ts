@@ -149,6 +149,8 @@ async function settingFaults(env: Record<string, string>, origin: Record<string,
     const wrong =
       wrongForm(known.form, value, { duration: parseDuration, size: parseSize }) ?? (value && (await wrongRule(known.form, value)))
     if (wrong) fault(key, `${wrong}: '${value}'`)
+    if (key === 'SMTP_URL' && /\/\/[^/@:]*:[^/@]*@/.test(value))
+      fault(key, 'a password in a plain address: put SMTP_PASSWORD into the secrets')
     const allowed: readonly string[] | undefined = 'of' in known ? known.of : undefined
     for (const word of allowed ? words(value) : []) if (!allowed?.includes(word)) fault(key, `'${word}' is none of ${allowed?.join(', ')}`)
   }
@@ -197,7 +199,7 @@ function readStreams(dir: string): { found: { name: string; file: string }[]; fa
     .sort()
     .map((name) => join(dir, name))) {
     const { mode } = statSync(file)
-    if (!isExecutable(file)) faults.push(`${file}: a stream must be executable`)
+    if (!isExecutable(file)) faults.push(`${file}: a stream must be an executable file`)
     else if (mode & 0o002) faults.push(`${file}: everybody may write it`)
     else found.push({ name: basename(file), file })
   }

@@ -7,27 +7,30 @@ import path from 'node:path'
 
 type KeyFile = { kdf: 'scrypt'; N: number; r: number; p: number; salt: string; data: string }
 
-/** Gives a local repository's only key cheap parameters; the password stays. */
+/** Gives the key of a local repository that the password opens cheap parameters; the password stays. */
 export function cheapen(repository: string, password: string): void {
   const folder = path.join(repository, 'keys')
-  const names = fs.readdirSync(folder)
-  if (names.length !== 1) throw new Error(`one key expected in ${folder}: ${names.length}`)
-  const old = path.join(folder, names[0] as string)
-  const key = JSON.parse(fs.readFileSync(old, 'utf8')) as KeyFile
-  const master = open(derive(password, key), Buffer.from(key.data, 'base64'))
-  const cheap = { ...key, N: 2, r: 1, p: 1, salt: randomBytes(64).toString('base64') }
-  const text = JSON.stringify({ ...cheap, data: seal(derive(password, cheap), master).toString('base64') })
-  fs.writeFileSync(path.join(folder, createHash('sha256').update(text).digest('hex')), text, { mode: 0o400 })
-  fs.rmSync(old, { force: true })
+  for (const name of fs.readdirSync(folder)) {
+    const old = path.join(folder, name)
+    const key = JSON.parse(fs.readFileSync(old, 'utf8')) as KeyFile
+    const master = open(derive(password, key), Buffer.from(key.data, 'base64'))
+    if (!master) continue
+    const cheap = { ...key, N: 2, r: 1, p: 1, salt: randomBytes(64).toString('base64') }
+    const text = JSON.stringify({ ...cheap, data: seal(derive(password, cheap), master).toString('base64') })
+    fs.writeFileSync(path.join(folder, createHash('sha256').update(text).digest('hex')), text, { mode: 0o400 })
+    fs.rmSync(old, { force: true })
+    return
+  }
+  throw new Error(`no key in ${folder} that the password opens`)
 }
 
 const derive = (password: string, { N, r, p, salt }: Pick<KeyFile, 'N' | 'r' | 'p' | 'salt'>) =>
   scryptSync(password, Buffer.from(salt, 'base64'), 64, { N, r, p, maxmem: 256 * N * r + (1 << 20) })
 
-function open(key: Buffer, sealed: Buffer): Buffer {
+function open(key: Buffer, sealed: Buffer): Buffer | undefined {
   const iv = sealed.subarray(0, 16)
   const text = sealed.subarray(16, -16)
-  if (!mac(key, iv, text).equals(sealed.subarray(-16))) throw new Error('wrong password, or not a key of restic')
+  if (!mac(key, iv, text).equals(sealed.subarray(-16))) return undefined
   const decipher = createDecipheriv('aes-256-ctr', key.subarray(0, 32), iv)
   return Buffer.concat([decipher.update(text), decipher.final()])
 }

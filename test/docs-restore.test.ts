@@ -4,33 +4,10 @@ import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { cheapen } from './cheap.ts'
-import {
-  dist,
-  done,
-  fake,
-  growTree,
-  type Machine,
-  machine,
-  newTarget,
-  type Restic,
-  restics,
-  root,
-  sameTree,
-  startProgram,
-} from './harness.ts'
+import { commandsBelow } from './guide.ts'
+import { dist, done, fake, growTree, type Machine, machine, newTarget, type Restic, restics, sameTree, startProgram } from './harness.ts'
 
-const page = fs.readFileSync(path.join(root, 'docs/restore.md'), 'utf8')
-
-/** The sh blocks below a heading, up to the next one of the same or a higher level. */
-function commandsBelow(heading: string): string {
-  const level = /^#+/.exec(heading)?.[0].length ?? 0
-  const [, rest] = page.split(`\n${heading}\n`)
-  assert.ok(rest, `no heading '${heading}'`)
-  const end = new RegExp(`^#{1,${level}} `, 'm').exec(rest)?.index
-  const blocks = [...rest.slice(0, end).matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, block]) => block)
-  assert.ok(blocks.length > 0, `no commands below '${heading}'`)
-  return blocks.join('')
-}
+const section = (heading: string) => commandsBelow('restore.md', heading)
 
 /** A machine with the page's target, lost but for the repository, the original to compare with, and what was kept elsewhere. */
 async function lost(
@@ -77,14 +54,14 @@ async function follow({ m, original, source, here }: Awaited<ReturnType<typeof l
 
 for (const tool of restics()) {
   test(`the page's commands bring everything back with restic ${tool.version} alone`, async (t) => {
-    await follow(await lost(t, tool), commandsBelow('## Without kedge'))
+    await follow(await lost(t, tool), section('## Without kedge'))
   })
 
   test(`the page's commands bring everything back with kedge and restic ${tool.version}`, async (t) => {
     const place = await lost(t, tool)
-    const [copied, anew] = [commandsBelow('### The target'), commandsBelow('#### Without such a copy')]
+    const [copied, anew] = [section('### The target'), section('#### Without such a copy')]
     assert.ok(copied.endsWith(anew))
-    const rest = ['### Look before you restore', '### Restore', '### Afterwards'].map(commandsBelow).join('')
+    const rest = ['### Look before you restore', '### Restore', '### Afterwards'].map(section).join('')
     await follow(place, tool.version === '0.18.0' ? `${anew}${rest}` : `${copied.slice(0, -anew.length)}${rest}`)
   })
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { classOf, saidBy } from '../lib/engine/restic/errors.ts'
+import { classOf, deletionRefusal, failureOf, saidBy } from '../lib/engine/restic/errors.ts'
 import type { Class } from '../lib/failure.ts'
 
 test('a number in a path is no answer of a server, and an answer of a server is one', () => {
@@ -61,4 +61,47 @@ test('what is reported is a sentence of restic, and never a line of a Go stack',
     ['first\nlast\n', 'last'],
   ]
   for (const [stderr, said] of cases) assert.equal(saidBy(stderr), said, stderr)
+})
+
+test('who holds the lock is told, by a restic that ends with advice too', () => {
+  const stderr = `unable to create lock in backend: repository is already locked exclusively by PID 26535 on vm by root (UID 0, GID 0)
+lock was created at 2026-11-20 10:55:51 (39.897639379s ago)
+storage ID ac5e0585
+the \`unlock\` command can be used to remove stale locks`
+  const { class: kind, message } = failureOf("prune '/srv/r'", { status: 1, signal: null, stderr } as Parameters<typeof failureOf>[1])
+  assert.equal(kind, 'locked')
+  assert.equal(
+    message,
+    "cannot prune '/srv/r': unable to create lock in backend: repository is already locked exclusively by PID 26535 on vm by root (UID 0, GID 0); lock was created at 2026-11-20 10:55:51 (39.897639379s ago)",
+  )
+})
+
+test('a store that takes what is new and deletes nothing is told from wrong credentials', () => {
+  const cases: [string, string | undefined][] = [
+    [
+      'Remove(<snapshot/1066b420a7>) failed: unexpected HTTP response (403): 403 Forbidden',
+      'unexpected HTTP response (403): 403 Forbidden',
+    ],
+    [
+      'Remove(<snapshot/1066b420a7>) returned error, retrying after 552.330144ms: blob not removed, server response: 403 Forbidden (403)',
+      'blob not removed, server response: 403 Forbidden (403)',
+    ],
+    ['Remove(<data/00112233aa>) failed: client.RemoveObject: Access Denied.', 'client.RemoveObject: Access Denied.'],
+    [
+      'Remove(<index/00112233aa>) failed: remove /srv/r/index/00: operation not permitted',
+      'remove /srv/r/index/00: operation not permitted',
+    ],
+    ['Remove(<lock/00112233aa>) failed: unexpected HTTP response (403): 403 Forbidden', undefined],
+    ['Remove(<data/403>) failed: connection reset by peer', undefined],
+    ['Load(<snapshot/1066b420a7>) failed: unexpected HTTP response (403): 403 Forbidden', undefined],
+  ]
+  for (const [line, cause] of cases) assert.equal(deletionRefusal(line), cause)
+  const [[line = ''] = []] = cases
+  const failure = failureOf("prune 'rest:http://b1'", { status: 1, signal: null, stderr: `${line}\nFatal: nothing` } as Parameters<
+    typeof failureOf
+  >[1])
+  assert.deepEqual(
+    [failure.class, failure.message],
+    ['permission', "cannot prune 'rest:http://b1': the store does not let it delete: unexpected HTTP response (403): 403 Forbidden"],
+  )
 })

@@ -17,7 +17,7 @@ export const root = (() => {
 })()
 export const dist = path.join(root, 'dist')
 
-const tools = process.env.KEDGE_TEST_TOOLS ?? path.join(process.env.XDG_CACHE_HOME ?? path.join(homedir(), '.cache'), 'kedge-test')
+export const tools = process.env.KEDGE_TEST_TOOLS ?? path.join(process.env.XDG_CACHE_HOME ?? path.join(homedir(), '.cache'), 'kedge-test')
 
 export type Restic = { version: string; path: string }
 

@@ -24,7 +24,7 @@ test('the form and the default of each key are on the page', () => {
     const entry = entries.find((each) => each.key === key) ?? assert.fail(key)
     assert.match(entry.form, new RegExp(` = Ar ${{ keep: 'count', yes: 'yes|no' }[form as string] ?? form}$`.replace('|', '\\|')), key)
     if (value === undefined) assert.doesNotMatch(entry.text, /Default: \.?\S/, `${key} has no default`)
-    else assert.match(entry.text, new RegExp(`^Default: ${value}\\.$`, 'm'), `${key}: the default is ${value}`)
+    else assert.match(entry.text, new RegExp(`^Default: ${value.replaceAll('*', '\\*')}\\.$`, 'm'), `${key}: the default is ${value}`)
   }
 })
 

@@ -210,8 +210,9 @@ test('where nobody is there and no descriptor is given the failure names both wa
   })
 })
 
-test('the terminal is asked for the passphrase, hidden', async (t) => {
+test('the terminal is asked for the passphrase, hidden, and not again for what it opens', async (t) => {
   const sealed = sealedByGpg(t, ['--symmetric'])
+  await assert.rejects(openSecrets(sealed, { ...nobody, ask: async () => '' }), failure('auth', /the passphrase is empty/))
   const asked: unknown[] = []
   const ask = async (...question: unknown[]) => {
     asked.push(question)
@@ -220,7 +221,8 @@ test('the terminal is asked for the passphrase, hidden', async (t) => {
   assert.deepEqual(await openSecrets(sealed, { ...nobody, ask }), values)
   assert.deepEqual(asked, [[`passphrase for '${sealed.dir}/secret.env.gpg':`, { hidden: true }]])
   assert.equal(redact(`x ${passphrase} x`), 'x *** x')
-  await assert.rejects(openSecrets(sealed, { ...nobody, ask: async () => '' }), failure('auth', /the passphrase is empty/))
+  assert.deepEqual(await openSecrets(sealedByGpg(t, ['--symmetric']), { ...nobody, ask }), values)
+  assert.equal(asked.length, 1)
 })
 
 const program = `

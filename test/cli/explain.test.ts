@@ -135,9 +135,10 @@ for (const version of [restics()[0] as Restic, newest()]) {
       [path.join(m.state, 'web1/scratch'), m.dir].flatMap((folder) => fs.readdirSync(folder).filter((name) => name.startsWith('drill.'))),
       [],
     )
-    const { atime, mtime } = fs.statSync(file)
+    // A Date is rounded to milliseconds, and up would be newer.
+    const { atime, mtimeMs } = fs.statSync(file)
     fs.writeFileSync(file, 'rotten')
-    fs.utimesSync(file, atime, mtime)
+    fs.utimesSync(file, atime, Math.floor(mtimeMs) / 1000)
     const { stdout } = await done(m, ['drill', 'web1', '--count', '100', '--explain'])
     const rotten = await sh(m, stdout)
     assert.equal(rotten.status, 1, rotten.stderr)

@@ -86,7 +86,7 @@ cases['forget takes ids only, and the newest good snapshot only with --force=new
   assert.equal(refused.status, 15)
   assert.match(refused.stderr, new RegExp(`snapshot ${ids[2].slice(0, 8)} of 'web1': it is the newest good one of paths`))
   const dry = await done(m, ['forget', '-n', '--json', 'web1', ids[0]])
-  assert.deepEqual(dry.rows, [{ kind: 'marked', target: 'web1', action: 'forgotten', id: ids[0], dryRun: true }])
+  assert.deepEqual(dry.rows, [{ kind: 'marked', target: 'web1', action: 'would forget', id: ids[0], dryRun: true }])
   assert.deepEqual(inStore(web1), there)
   assert.deepEqual((await done(m, ['forget', '--explain', 'web1', ids[0]])).lines.at(-1), `restic forget ${ids[0]}`)
 

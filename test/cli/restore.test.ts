@@ -83,7 +83,7 @@ for (const tool of restics()) {
         assert.equal(fs.existsSync(to), false, args.join(' '))
         const [row] = await run('--to', to, ...args)
         assert.deepEqual(row && counts(row), onDisk(to), args.join(' '))
-        if (planned) assert.deepEqual(planned, { ...row, dryRun: true }, args.join(' '))
+        if (planned) assert.deepEqual(planned, { ...row, action: 'would restore', dryRun: true }, args.join(' '))
       }
     })
 

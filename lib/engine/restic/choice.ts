@@ -13,6 +13,8 @@ const whole = (path: string): string => (path === '/' ? '/*' : literal(path))
  * looks anywhere below `within`, an absolute one has to lie in it.
  */
 export function choose(within: readonly string[], include: readonly string[], exclude: readonly string[]): Choice {
+  const nothing = [...include, ...exclude].find((pattern) => pattern === '' || pattern === '!')
+  if (nothing !== undefined) throw new Failure('misuse', `not a pattern: '${nothing}'`)
   const included =
     within.length === 0 ? include : include.length === 0 ? within.map(whole) : include.flatMap((pattern) => below(within, pattern))
   if (included.length === 0) return { include: [], exclude }

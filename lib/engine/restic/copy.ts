@@ -2,6 +2,7 @@
 import type { RunContext, Target, VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { words } from '../../keys.ts'
+import { ofStore } from '../../lag.ts'
 import { take } from '../../lock.ts'
 import { preamble } from '../../preamble.ts'
 import { bury, recover } from '../../record.ts'
@@ -37,8 +38,9 @@ export function missingIn<S extends Known>(own: readonly S[], there: readonly Kn
 type Second = { to: Target; secrets: Readonly<Record<string, string>>; env: Record<string, string> }
 type First = { target: Target; context: RunContext; config: Config; snapshots: readonly ResticSnapshot[] }
 
-const copy: VerbOf<'copy'> = async function* (target, { to }, context) {
+const copy: VerbOf<'copy'> = async function* (target, { to, faults }, context) {
   if (context.mode === 'explain') {
+    for (const { error } of faults) throw error
     const restic = await version(target)
     for (const each of to) {
       // The first store's environment, which the lifecycle printed, must not show through what the second one leaves unset.
@@ -52,10 +54,11 @@ const copy: VerbOf<'copy'> = async function* (target, { to }, context) {
     }
     return
   }
-  const failed = (second: Target, error: unknown) => {
+  const failed = (store: string, error: unknown) => {
     if (!(error instanceof Failure) || context.signal.aborted) throw error
-    context.warn(`store '${second.name}': ${error.message}${error.hint ? ` (${error.hint})` : ''}`, 'partial')
+    context.warn(`${ofStore(store)}${error.message}${error.hint ? ` (${error.hint})` : ''}`, 'partial')
   }
+  for (const { store, error } of faults) failed(store, error)
   const seconds: Second[] = []
   for (const each of to) {
     try {
@@ -64,9 +67,9 @@ const copy: VerbOf<'copy'> = async function* (target, { to }, context) {
       const cache = resticEnv(target, context.secrets).RESTIC_CACHE_DIR ?? ''
       seconds.push({ to: each, secrets, env: { ...secondEnv(each, secrets, target, context.secrets), RESTIC_CACHE_DIR: cache } })
     } catch (error) {
-      // What does not validate is refused before anything is written; a store that does not open must not keep the others back.
-      if (error instanceof Failure && error.class === 'config') throw error
-      failed(each, error)
+      // What cannot meet in one restic is a fault of the settings, and told as one where no other store is left.
+      if (error instanceof Failure && error.class === 'config' && to.length + faults.length === 1) throw error
+      failed(each.name, error)
     }
   }
   if (seconds.length === 0) return
@@ -75,7 +78,7 @@ const copy: VerbOf<'copy'> = async function* (target, { to }, context) {
     try {
       yield await copyTo(first, second)
     } catch (error) {
-      failed(second.to, error)
+      failed(second.to.name, error)
     }
   }
 }

@@ -41,6 +41,20 @@ export const hints: Partial<Record<Class, string>> = {
   space: 'free some space, or kedge prune',
 }
 
+const refusal = /\b403\b|forbidden|access ?denied|not allowed|permission denied|operation not permitted|read-only file system/i
+
+/** Why a store does not let restic delete, from a line of its stderr; undefined for another line, and for locks: those need not go. */
+export function deletionRefusal(line: string): string | undefined {
+  const [, cause] = /^Remove\(<(?!lock)\w+\/[^>]*>\)(?: failed| returned error, retrying after [^:]+): (.*)$/.exec(line) ?? []
+  return cause !== undefined && refusal.test(cause) ? cause : undefined
+}
+
+/** No credentials are wrong where a store takes what is new, and deletes nothing. */
+export const cannotDelete = (action: string, cause: string): Failure =>
+  new Failure('permission', `cannot ${action}: the store does not let it delete: ${cause}`, {
+    hint: 'is it append-only? Then its keeper prunes, where it may be written: docs/immutable.md',
+  })
+
 /** A line of a Go stack: a goroutine, a function with its package, a file with the line. */
 const ofStack =
   /^(?:goroutine \d+ \[|created by |\t|\[signal |runtime[./]|(?:main|[\w.-]+(?:\/[\w.-]+)+)\.(?:\(\*?[\w.]+\)\.)?[\w.]+(?:\(.*\))?$)|\.go:\d+(?: \+0x[\da-f]+)?$/
@@ -57,6 +71,9 @@ export function saidBy(stderr: string): string {
   const fatal = lines.findIndex((line) => line.startsWith('Fatal:'))
   if (fatal >= 0) return tidy(lines.slice(fatal).join('\n'))
   const plain = lines.filter((line) => !line.startsWith('{'))
+  // 0.14 names the holder, and ends with advice.
+  const holder = plain.findIndex((line) => line.includes('repository is already locked'))
+  if (holder >= 0) return tidy(plain.slice(holder, holder + 2).join('\n'))
   const sentences = plain.filter((line) => !ofStack.test(line))
   // Behind a stack nothing of it is the cause; without one the last line is.
   return tidy((sentences.length < plain.length ? sentences[0] : plain.at(-1)) ?? '')
@@ -88,6 +105,8 @@ export function classOf(status: number, stderr: string): Class {
 
 /** The failure that an unsuccessful restic stands for. `action`: what kedge was about to do, as `open repository '/srv/r'`. */
 export function failureOf(action: string, exit: Exit): Failure {
+  const undeleted = exit.stderr.split('\n').map(deletionRefusal).find(Boolean)
+  if (undeleted !== undefined) return cannotDelete(action, undeleted)
   const kind = classOf(exit.status, exit.stderr)
   const cause =
     kind === 'auth' && /wrong password/i.test(exit.stderr)
@@ -95,3 +114,7 @@ export function failureOf(action: string, exit: Exit): Failure {
       : saidBy(exit.stderr) || (exit.signal ? `restic was ended by ${exit.signal}` : `restic ended with status ${exit.status}`)
   return new Failure(kind, `cannot ${action}: ${cause}`, { hint: hints[kind] })
 }
+
+/** Whether a failure of failureOf means that the password opens no key, and not that the store's service refused. */
+export const isWrongPassword = (error: unknown): boolean =>
+  error instanceof Failure && error.class === 'auth' && error.message.endsWith(': wrong password')

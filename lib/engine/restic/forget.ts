@@ -42,7 +42,7 @@ const forget: VerbOf<'forget'> = async function* (target, { ids }, context) {
   const left = dryRun ? [] : await deleteSnapshots(target, doomed, context)
   for (const { id } of doomed) {
     if (left.some((each) => each.id === id)) continue // warned of
-    yield { kind: 'marked', target: target.name, action: 'forgotten', id, ...(dryRun && { dryRun }) }
+    yield { kind: 'marked', target: target.name, action: dryRun ? 'would forget' : 'forgotten', id, ...(dryRun && { dryRun }) }
   }
   if (!dryRun) context.log(`kedge prune ${target.name} gives the space back`)
 }

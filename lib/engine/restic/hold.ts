@@ -36,13 +36,13 @@ const hold: VerbOf<'hold'> = async function* (target, { ids, release }, context)
   const dryRun = context.mode === 'dry-run'
   const changing = chosen.filter((snapshot) => (snapshot.held === true) === release)
   const changed = dryRun || changing.length === 0 ? new Map<Snapshot, Snapshot>() : await retag(target, before, changing, release, context)
-  const action = release ? 'released' : 'held'
+  const [done, would] = release ? (['released', 'would release'] as const) : (['held', 'would hold'] as const)
   for (const snapshot of chosen) {
     const now = changed.get(snapshot)
     yield {
       kind: 'marked',
       target: target.name,
-      action,
+      action: dryRun ? would : done,
       id: (now ?? snapshot).id,
       ...(now && { original: snapshot.id }),
       ...(dryRun && { dryRun }),

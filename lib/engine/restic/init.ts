@@ -1,7 +1,9 @@
 // The only place that creates a repository; or pins one that exists, and takes in its snapshots by a filter.
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { RunContext, SnapshotFilter, Target, VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { isAbsent } from '../../ledger.ts'
 import { pinStore } from '../../pin.ts'
 import type { CommandLine, Snapshot, StoreRow } from '../../rows.ts'
 import { openSecrets } from '../../secret.ts'
@@ -10,7 +12,7 @@ import { eachSnapshot } from './byhand.ts'
 import { identityArgs, readConfig } from './identity.ts'
 import { fromSecond, secondEnv } from './second.ts'
 import { marks, othersOf, snapshotsOf } from './snapshots.ts'
-import { askRestic, explain, repository } from './tool.ts'
+import { askRestic, explain, localRepository, repository } from './tool.ts'
 
 export const initArgs = (like: boolean): string[] => ['init', ...(like ? ['--copy-chunker-params'] : [])]
 
@@ -70,6 +72,7 @@ const init: VerbOf<'init'> = async function* (target, { adopt, filter, like }, c
     yield row
     return
   }
+  await refuseFilled(target)
   if (context.mode === 'dry-run') {
     yield { ...row, created: true, dryRun: true }
     return
@@ -85,6 +88,21 @@ const init: VerbOf<'init'> = async function* (target, { adopt, filter, like }, c
   yield { ...row, id, created: true }
 }
 export default init
+
+/** A repository among other files is a mistyped path. A new disk has its lost+found. */
+async function refuseFilled(target: Target): Promise<void> {
+  const folder = localRepository(target)
+  if (folder === undefined) return
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (isAbsent(error)) return []
+    throw error
+  })
+  const [first] = names.filter((name) => name !== 'lost+found').sort()
+  if (first === undefined) return
+  throw new Failure('refused', `refusing to create a repository at '${repository(target)}': the folder holds something else: ${first}`, {
+    hint: 'name a new or empty folder',
+  })
+}
 
 /** The pin by hand. */
 function* pinnedByHand(target: Target): Generator<CommandLine> {
@@ -121,13 +139,14 @@ async function takeIn(target: Target, filter: SnapshotFilter, context: RunContex
   const own = await snapshotsOf(target, context)
   const before = new Set(own.map(({ id }) => id))
   const all = await snapshotsOf(target, context, { all: true })
-  const matching = all.filter(
+  const passing = all.filter(
     (each) =>
-      !before.has(each.id) &&
       (!filter.host || each.host === filter.host) &&
       (filter.paths ?? []).every((path) => each.paths.includes(path)) &&
       (!filter.tags?.length || filter.tags.some((tag) => each.tags.includes(tag))),
   )
+  if (passing.length === 0 && all.length > 0) context.log(`no snapshot in '${repository(target)}' passes the filter`)
+  const matching = passing.filter(({ id }) => !before.has(id))
   // What is another target's would be deleted by this one's keep rules: only where it is asked for by its tag.
   const foreign = (each: Snapshot) => othersOf(target, each).filter((name) => !filter.tags?.includes(`kedge:${name}`))
   const passes = matching.filter((each) => foreign(each).length === 0)

@@ -15,6 +15,11 @@ const list: VerbOf<'list'> = async function* (target, options, context) {
   }
   const snapshots = await snapshotsOf(target, context, { ...(all && { all }) })
   const wanted = stream === undefined ? snapshots : snapshots.filter((each) => each.stream === stream)
+  if (stream !== undefined && wanted.length === 0) {
+    const names = [...new Set(snapshots.flatMap((each) => each.stream ?? []))].sort()
+    const there = names.length > 0 ? `: there are ${names.map((name) => `'${name}'`).join(', ')}` : ''
+    context.log(`'${target.name}' has no snapshot of a stream '${stream}'${there}`)
+  }
   yield latest === undefined ? wanted : wanted.slice(0, latest)
 }
 export default list

@@ -15,6 +15,7 @@ export type Pattern = { negated: boolean; parts: readonly Part[] }
 export function parsePattern(text: string): Pattern {
   const negated = text.startsWith('!')
   const body = negated ? text.slice(1) : text
+  if (body === '') throw new Failure('misuse', `not a pattern: '${text}'`)
   const cleaned = posix.normalize(body)
   const parts = (cleaned.length > 1 ? cleaned.replace(/\/$/, '') : cleaned).split('/')
   return { negated, parts: parts.map((part) => parsePart(part, text)) }

@@ -93,9 +93,10 @@ const restore: VerbOf<'restore'> = async function* (target, options, context) {
       files,
       bytes,
       verified: job.how.verify,
+      action: 'restored',
     } as const
     if (context.mode === 'dry-run') {
-      yield { ...row, verified: false, ...(doomed && { deleted: doomed.length }), dryRun: true }
+      yield { ...row, verified: false, ...(doomed && { deleted: doomed.length }), action: 'would restore', dryRun: true }
       continue
     }
     const { deleted } = await bring(target, job, { bytes, entries }, restic, context)

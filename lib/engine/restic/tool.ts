@@ -11,7 +11,7 @@ import { passedThrough, words } from '../../keys.ts'
 import { cacheDir } from '../../paths.ts'
 import type { CommandLine } from '../../rows.ts'
 import { explained } from '../../shell.ts'
-import { failureOf, hints } from './errors.ts'
+import { cannotDelete, deletionRefusal, failureOf, hints } from './errors.ts'
 import { resticVersion, type Version } from './version.ts'
 
 /** Where the snapshots lie, without a password that the location may hold. */
@@ -87,15 +87,17 @@ export type Call = Pick<Options, 'stdin' | 'stdout' | 'cwd' | 'onStderr' | 'time
   /** Further environment, and what descriptor 4 gives (the second store's password). */
   env?: Readonly<Record<string, string>>
   second?: string | undefined
+  /** A program that starts restic: its words, before those of the command. */
+  through?: readonly string[]
 }
 
 export function startRestic(target: Target, args: readonly string[], context: RunContext, call: Call): Child {
   checkResticTarget(target, context.secrets)
-  const { action, accept: _, env, second, signal = context.signal, onStderr, ...options } = call
+  const { action, accept: _, env, second, through = [], signal = context.signal, onStderr, ...options } = call
   const command = resticCommand(target, hasCache(target, context) || args.includes('--no-cache') ? args : ['--no-cache', ...args])
   context.detail(`running: ${explained(command)}`)
   const patience = impatience(target, action)
-  const child = start(command, {
+  const child = start([...through, ...command], {
     // restic before 0.17 leaves its lock behind on SIGTERM; SIGINT ends all versions cleanly.
     cancel: 'SIGINT',
     onGroup: context.group,
@@ -147,6 +149,12 @@ function impatience(target: Target, action: string) {
       if (refusal !== undefined && hopeless(target).test(refusal)) {
         const why = type === 'lock' ? `unable to create lock in backend: ${refusal}` : refusal // restic's own words where it gives up
         controller.abort(new Failure('permission', `cannot ${action}: ${why}`))
+        return
+      }
+      // restic before 0.17 tries ten times, a minute for each file.
+      const undeleted = line.includes('returned error, retrying') ? deletionRefusal(line) : undefined
+      if (undeleted !== undefined) {
+        controller.abort(cannotDelete(action, undeleted))
         return
       }
       const [, said] = /^\w+\(<config\/[^>]*>.*returned error, retrying after [^:]+: (.*)$/.exec(line) ?? []

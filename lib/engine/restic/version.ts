@@ -3,8 +3,8 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { answer } from '../../child.ts'
 import { callerEnv } from '../../env.ts'
-import { Failure } from '../../failure.ts'
 import { findInPath } from '../../executable.ts'
+import { Failure } from '../../failure.ts'
 import { readJson, replaceFile } from '../../ledger.ts'
 
 export type Version = readonly [number, number, number]

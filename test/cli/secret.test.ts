@@ -1,0 +1,439 @@
+// The secrets of a target: shown by name, edited in a private file, sealed and sealed anew, checked. What is cut off is ended.
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import * as fs from 'node:fs'
+import path from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FileRow, Finding } from '../../lib/rows.ts'
+import { done, fake, kedge, type Machine, machine, type NewTarget, newTarget, type RunOptions, start, startProgram } from '../harness.ts'
+import { keyring } from '../keyring.ts'
+import { makeStore } from '../store.ts'
+
+const password = 'a password for web1'
+const plain = `# the first\nRESTIC_PASSWORD='${password}'\nAWS_NOTE=some-token-value # not so secret\n`
+
+function house(t: TestContext): { m: Machine; target: NewTarget; file: string } {
+  const m = machine(t)
+  const target = newTarget(m, 'web1', { paths: [m.home] })
+  const file = path.join(target.dir, 'secret.env')
+  fs.rmSync(file)
+  fs.writeFileSync(file, plain, { mode: 0o400 })
+  return { m, target, file }
+}
+
+const settings = (target: NewTarget) => fs.readFileSync(path.join(target.dir, 'target.env'), 'utf8')
+const providerOf = (target: NewTarget) => /^SECRET='?(\w+)/m.exec(settings(target))?.[1]
+const folder = (target: NewTarget) => fs.readdirSync(target.dir).sort()
+const keysOf = async (m: Machine, options?: RunOptions) => (await done(m, ['secret', 'show-keys', 'web1', '-q'], options)).lines
+
+/** Runs kedge with passphrases on descriptors: 3, 4 … */
+function withFds(m: Machine, args: readonly string[], ...lines: string[]) {
+  const files = lines.map((line, i) => {
+    const file = path.join(m.dir, `fd${i + 3}`)
+    fs.writeFileSync(file, `${line}\n`)
+    return `${i + 3}<'${file}'`
+  })
+  const script = `exec '${process.execPath}' "$@" ${files.join(' ')}`
+  return startProgram(m, '/bin/sh', ['-c', script, 'sh', kedgeFile, ...args]).result
+}
+const kedgeFile = path.join((await import('../harness.ts')).dist, 'kedge.cjs')
+
+// --- names
+
+test('the names of the secrets are shown, each with its line, and never a value', async (t) => {
+  const { m, target, file } = house(t)
+  const result = await done(m, ['secret', 'show-keys', 'web1'])
+  assert.equal(result.stdout, `RESTIC_PASSWORD\t${file}:2\tweb1\nAWS_NOTE\t${file}:3\tweb1\n`)
+  const { stdout } = await done(m, ['secret', 'show-keys', 'web1', '--explain'])
+  assert.equal((await startProgram(m, '/bin/sh', ['-c', stdout]).result).stdout, 'RESTIC_PASSWORD\nAWS_NOTE\n')
+  fs.writeFileSync(
+    path.join(target.dir, 'target.env'),
+    settings(target).replace("SECRET='file'", "SECRET=command\nSECRET_COMMAND='echo A=1'"),
+  )
+  assert.equal((await done(m, ['secret', 'show-keys', 'web1'])).stdout, 'A\tSECRET_COMMAND:1\tweb1\n')
+})
+
+test('actions and options that make no sense are misuse', async (t) => {
+  const { m, target } = house(t)
+  const cases: [string[], RegExp][] = [
+    [['sael', 'web1'], /no action 'sael'\n.*did you mean seal/],
+    [['edit', 'web1', '--to', 'gpg'], /option '--to' is for seal and reseal/],
+    [['seal', 'web1', '--to', 'file'], /option '--to': not one of gpg, credential: 'file'/],
+    [['seal', 'web1', '--to', 'credential', '--recipient', 'me'], /option '--recipient' is for --to gpg/],
+    [['seal', 'web1', '--recipient', 'me', '--new-passphrase-fd', '3'], /'--new-passphrase-fd' does not go with --recipient/],
+    [['seal', 'web1'], /option missing: --new-passphrase-fd or --recipient/],
+    [['reseal', 'web1'], /they lie in plain text.*\n.*kedge secret seal/],
+  ]
+  for (const [args, message] of cases) {
+    const result = await kedge(m, ['secret', ...args])
+    assert.equal(result.status, 2, `${args.join(' ')}: ${result.stderr}`)
+    assert.match(result.stderr, message)
+  }
+  assert.deepEqual([providerOf(target), folder(target)], ['file', ['paths', 'secret.env', 'target.env']])
+})
+
+// --- edit
+
+/** An editor that notes the file it was given and what lay in it, and then does what the script says with "$1". */
+function editor(m: Machine, script: string): { env: Record<string, string>; seen: () => { file: string; mode: string; text: string } } {
+  const notes = path.join(m.dir, 'edited')
+  const file = fake(
+    m.bin,
+    'an-editor',
+    `[ "$1" = --wait ] && shift\n{ echo "$1"; ls -ld "$1" "$(dirname "$1")" | cut -c 1-10; cat "$1"; } >'${notes}'\n${script}`,
+  )
+  const seen = () => {
+    const [at = '', mode = '', dir = '', ...text] = fs.readFileSync(notes, 'utf8').split('\n')
+    return { file: at, mode: `${mode} ${dir}`, text: text.join('\n') }
+  }
+  return { env: { EDITOR: `${file} --wait` }, seen }
+}
+
+async function goneSoon(file: string): Promise<void> {
+  for (let i = 0; i < 200 && fs.existsSync(path.dirname(file)); i++) await sleep(50)
+  assert.ok(!fs.existsSync(path.dirname(file)), `${file} is gone`)
+}
+
+test('what is edited lies in a private file in memory, is sealed with its comments, and is gone from there', async (t) => {
+  const { m, target, file } = house(t)
+  const { env, seen } = editor(m, `echo "NEW='it'\\\\''s new'" >>"$1"; cp "$1" "$1~"`)
+  const [row] = (await done(m, ['secret', 'edit', 'web1', '--json'], { env })).rows as FileRow[]
+  assert.deepEqual([row?.path, row?.action], [file, 'written'])
+  assert.equal(fs.readFileSync(file, 'utf8'), `${plain}NEW='it'\\''s new'\n`)
+  assert.equal(fs.statSync(file).mode & 0o777, 0o400)
+  assert.equal(seen().text, plain)
+  assert.match(seen().file, /^\/dev\/shm\/kedge-secret-\w+\/secret\.env$/)
+  assert.equal(seen().mode, 'drwx------ -rw-------')
+  assert.ok(!fs.existsSync(path.dirname(seen().file)))
+  assert.deepEqual(await keysOf(m), ['RESTIC_PASSWORD', 'AWS_NOTE', 'NEW'])
+  const { stdout } = await done(m, ['secret', 'edit', 'web1', '--explain'], { env })
+  const byHand = await startProgram(m, '/bin/sh', ['-c', stdout], { env }).result
+  assert.equal(byHand.status, 0, byHand.stderr)
+  assert.equal(fs.readFileSync(file, 'utf8'), `${plain}${"NEW='it'\\''s new'\n".repeat(2)}`)
+  fs.rmSync(file)
+  fs.writeFileSync(file, plain, { mode: 0o400 })
+  const dry = (await done(m, ['secret', 'edit', 'web1', '-n', '--json'], { env })).rows as FileRow[]
+  assert.deepEqual([dry[0]?.action, fs.readFileSync(file, 'utf8')], ['would write', plain])
+  assert.deepEqual(folder(target), ['paths', 'secret.env', 'target.env'])
+})
+
+test('what was not changed is not sealed; an editor that fails, and faults where nobody is there, keep nothing', async (t) => {
+  const { m, file } = house(t)
+  const cases: [string, number, RegExp][] = [
+    [':', 0, /nothing was changed/],
+    ['echo A=1 >>"$1"; exit 1', 1, /an-editor' ended with status 1: nothing was kept/],
+    ['echo "A=$(echo \\$B)" >>"$1"', 2, /nothing was kept: .*not valid:\n.*secret\.env:4:3: /],
+    [`echo "RESTIC_PASSWORD=''" >"$1"`, 12, /nothing was kept: .*RESTIC_PASSWORD is empty/],
+    ['echo A=1 >"$1"', 12, /nothing was kept: .*have no RESTIC_PASSWORD any more/],
+    ['rm "$1"', 1, /an-editor' left no file: nothing was kept/],
+  ]
+  for (const [script, status, message] of cases) {
+    const before = fs.statSync(file)
+    const { env, seen } = editor(m, script)
+    const result = await kedge(m, ['secret', 'edit', 'web1'], { env })
+    assert.equal(result.status, status, `${script}: ${result.stderr}`)
+    assert.match(result.stderr, message)
+    assert.equal(fs.readFileSync(file, 'utf8'), plain)
+    assert.equal(fs.statSync(file).ino, before.ino, 'the file was not even replaced')
+    assert.ok(!fs.existsSync(path.dirname(seen().file)))
+  }
+})
+
+test('on a terminal faults are told, and the same text is edited again', async (t) => {
+  const { m, file } = house(t)
+  const { env } = editor(
+    m,
+    `if grep -q BAD "$1"; then sed 's/BAD=.*/GOOD=1/' "$1" >"$1.x" && mv "$1.x" "$1"; else echo 'BAD=\`id\`' >>"$1"; fi`,
+  )
+  const command = `'${process.execPath}' '${kedgeFile}' secret edit web1`
+  const result = await startProgram(m, 'script', ['-q', '-e', '-c', command, '/dev/null'], { env, input: '\n' }).result
+  assert.equal(result.status, 0, result.stdout)
+  assert.match(result.stdout, /secret\.env:4:5: .*\r?\n.*edit it again\? \[yes\]:/s)
+  assert.equal(fs.readFileSync(file, 'utf8'), `${plain}GOOD=1\n`)
+})
+
+test('the file is wiped when kedge is told to end, and when it is killed; what both left is swept by the next call', async (t) => {
+  const { m, file } = house(t)
+  const ready = path.join(m.dir, 'ready')
+  const waiting = editor(m, `echo A=1 >>"$1"; touch '${ready}'; exec sleep 60`)
+  const running = start(m, ['secret', 'edit', 'web1'], { env: waiting.env })
+  while (!fs.existsSync(ready)) await sleep(20)
+  running.child.kill('SIGTERM')
+  const ended = await running.result
+  assert.equal(ended.status, 143, ended.stderr)
+  assert.ok(!fs.existsSync(path.dirname(waiting.seen().file)))
+
+  const killing = editor(m, 'kill -9 $PPID')
+  assert.equal((await kedge(m, ['secret', 'edit', 'web1'], { env: killing.env })).signal, 'SIGKILL')
+  await goneSoon(killing.seen().file)
+
+  const both = editor(
+    m,
+    `for pid in $(ps -A -o pid= -o args= | grep "$(dirname "$1")" | grep -v grep | awk '{ print $1 }'); do
+    [ "$pid" = $$ ] || kill -9 "$pid"; done; kill -9 $PPID`,
+  )
+  assert.equal((await kedge(m, ['secret', 'edit', 'web1'], { env: both.env })).signal, 'SIGKILL')
+  const left = path.dirname(both.seen().file)
+  assert.equal(fs.readFileSync(both.seen().file, 'utf8'), plain, 'nobody was left to wipe it')
+  const next = await done(m, ['secret', 'show-keys', 'web1'])
+  assert.ok(next.stderr.includes(`removed what a killed call left in '${left}'`), next.stderr)
+  assert.ok(!fs.existsSync(left))
+  assert.equal(fs.readFileSync(file, 'utf8'), plain)
+})
+
+test('what was changed meanwhile, by a rotation say, is not replaced by what was edited', async (t) => {
+  const { m, file } = house(t)
+  const { env } = editor(m, `echo A=1 >>"$1"; chmod 600 '${file}'; echo B=2 >>'${file}'; chmod 400 '${file}'`)
+  const result = await kedge(m, ['secret', 'edit', 'web1'], { env })
+  assert.equal(result.status, 15, result.stderr)
+  assert.match(result.stderr, /was changed meanwhile/)
+  assert.equal(fs.readFileSync(file, 'utf8'), `${plain}B=2\n`)
+})
+
+// --- seal, reseal
+
+test('plain secrets are sealed with a passphrase, and edited and sealed anew with it; then with another', async (t) => {
+  const { m, target, file } = house(t)
+  await done(m, ['recovery', 'web1', '--to', path.join(target.dir, 'recovery.txt')])
+  const explained = await done(m, ['secret', 'seal', 'web1', '--explain'])
+  assert.match(explained.stdout, /gpg --symmetric --output .*secret\.env\.gpg\.new/)
+  await done(m, ['secret', 'seal', 'web1', '-n'])
+  assert.deepEqual(folder(target), ['paths', 'recovery.txt', 'secret.env', 'target.env'])
+  const sealed = await withFds(m, ['secret', 'seal', 'web1', '--passphrase-fd', '3'], 'first words')
+  assert.equal(sealed.status, 0, sealed.stderr)
+  assert.equal(
+    sealed.stdout.replaceAll(`${target.dir}/`, ''),
+    'secret.env.gpg\twritten\tweb1\ntarget.env\twritten\tweb1\nsecret.env\tremoved\tweb1\n',
+  )
+  assert.match(sealed.stderr, /copies of the plain secrets may remain/)
+  assert.deepEqual([providerOf(target), fs.existsSync(file)], ['gpg', false])
+  assert.match(fs.readFileSync(path.join(target.dir, 'recovery.txt'), 'utf8'), /secret\.env\.gpg/)
+  const { env } = editor(m, 'echo MORE=1 >>"$1"')
+  m.env.EDITOR = env.EDITOR as string
+  const edited = await withFds(m, ['secret', 'edit', 'web1', '--passphrase-fd', '3'], 'first words')
+  assert.equal(edited.status, 0, edited.stderr)
+  const resealed = await withFds(
+    m,
+    ['secret', 'reseal', 'web1', '--passphrase-fd', '3', '--new-passphrase-fd', '4'],
+    'first words',
+    'second words',
+  )
+  assert.equal(resealed.status, 0, resealed.stderr)
+  const old = await withFds(m, ['secret', 'show-keys', 'web1', '--passphrase-fd', '3'], 'first words')
+  assert.equal(old.status, 12, old.stderr)
+  const now = await withFds(m, ['secret', 'show-keys', 'web1', '-q', '--passphrase-fd', '3'], 'second words')
+  assert.deepEqual(now.lines, ['RESTIC_PASSWORD', 'AWS_NOTE', 'MORE'])
+  // The old passphrase is never taken for the new one.
+  const none = await withFds(m, ['secret', 'reseal', 'web1', '--passphrase-fd', '3'], 'second words')
+  assert.equal(none.status, 2)
+  assert.deepEqual(folder(target), ['paths', 'recovery.txt', 'secret.env.gpg', 'target.env'])
+})
+
+test('what is for several keys stays for all of them when it is edited, and changes hands with reseal', async (t) => {
+  const { m, target } = house(t)
+  const gpg = keyring(m, 'me', 'you')
+  const file = path.join(target.dir, 'secret.env.gpg')
+  const to = (...names: string[]) => names.flatMap((name) => ['--recipient', `${name}@example.org`])
+  const recipients = () => gpg(['--list-packets', file]).match(/keyid (\w+)/g)?.length
+  await done(m, ['secret', 'seal', 'web1', ...to('me', 'you')])
+  assert.equal(gpg(['--decrypt', file]), plain)
+  assert.equal(recipients(), 2)
+  const { env } = editor(m, 'echo MORE=1 >>"$1"')
+  await done(m, ['secret', 'edit', 'web1'], { env })
+  assert.equal(gpg(['--decrypt', file]), `${plain}MORE=1\n`)
+  assert.equal(recipients(), 2)
+  await done(m, ['secret', 'reseal', 'web1', ...to('you')])
+  assert.equal(recipients(), 1)
+  assert.deepEqual(await keysOf(m), ['RESTIC_PASSWORD', 'AWS_NOTE', 'MORE'])
+  // Whom the file is for is not known: it is not sealed for fewer.
+  fs.rmSync(file)
+  gpg(['--encrypt', '--hidden-recipient', 'me@example.org', '--output', file], plain)
+  const hidden = await kedge(m, ['secret', 'edit', 'web1'], { env })
+  assert.equal(hidden.status, 12)
+  assert.match(hidden.stderr, /cannot seal '.*' as it was: it hides the keys/)
+  const lost = await kedge(m, ['secret', 'reseal', 'web1', '--recipient', 'nobody@example.org'])
+  assert.equal(lost.status, 12)
+  assert.equal(gpg(['--decrypt', file]), plain)
+  await done(m, ['secret', 'reseal', 'web1', '--to', 'file'])
+  assert.equal(fs.readFileSync(path.join(target.dir, 'secret.env'), 'utf8'), plain)
+  assert.deepEqual([providerOf(target), fs.existsSync(file)], ['file', false])
+})
+
+test('what is for a key and a passphrase stays so', async (t) => {
+  const { m, target, file } = house(t)
+  const gpg = keyring(m, 'me', 'you')
+  const sealed = path.join(target.dir, 'secret.env.gpg')
+  execFileSync(
+    'gpg',
+    ['--batch', '-q', '--pinentry-mode', 'loopback', '--passphrase', 'words', '-c', '-e', '-r', 'me@example.org', '-o', sealed, file],
+    {
+      env: { ...process.env, GNUPGHOME: m.env.GNUPGHOME },
+    },
+  )
+  fs.rmSync(file)
+  fs.writeFileSync(path.join(target.dir, 'target.env'), settings(target).replace("SECRET='file'", 'SECRET=gpg'))
+  m.env.EDITOR = editor(m, 'echo MORE=1 >>"$1"').env.EDITOR as string
+  const unknown = await kedge(m, ['secret', 'edit', 'web1'])
+  assert.equal(unknown.status, 12)
+  assert.match(unknown.stderr, /it is for a passphrase as well, which nobody gave/)
+  const edited = await withFds(m, ['secret', 'edit', 'web1', '--passphrase-fd', '3'], 'words')
+  assert.equal(edited.status, 0, edited.stderr)
+  assert.equal(gpg(['--decrypt', sealed]), `${plain}MORE=1\n`)
+  assert.deepEqual((await withFds(m, ['secret', 'show-keys', 'web1', '-q', '--passphrase-fd', '3'], 'words')).lines.length, 3)
+})
+
+test('a credential is sealed, edited, and opens as before', async (t) => {
+  const { m, target } = house(t)
+  // A host key of its own: the test leaves nothing on the machine.
+  fake(m.bin, 'systemd-creds', `export SYSTEMD_CREDENTIAL_SECRET='${m.dir}/host'\nexec /usr/bin/systemd-creds "$@"`)
+  await done(m, ['secret', 'seal', 'web1', '--to', 'credential'])
+  assert.deepEqual([providerOf(target), folder(target)], ['credential', ['paths', 'secret.cred', 'target.env']])
+  const { env } = editor(m, 'echo MORE=1 >>"$1"')
+  await done(m, ['secret', 'edit', 'web1'], { env })
+  await done(m, ['secret', 'reseal', 'web1'])
+  assert.deepEqual(await keysOf(m), ['RESTIC_PASSWORD', 'AWS_NOTE', 'MORE'])
+})
+
+test('sealing that is killed anywhere leaves a target that opens, and the next call ends it', async (t) => {
+  const { m, target, file } = house(t)
+  const count = path.join(m.dir, 'count')
+  const killAt = (n: number | string) => {
+    fs.writeFileSync(count, '')
+    fake(
+      m.bin,
+      'systemd-creds',
+      `export SYSTEMD_CREDENTIAL_SECRET='${m.dir}/host'
+echo >>'${count}'; n=$(wc -l <'${count}')
+[ "$((n))" = '${n}' ] && kill -9 $PPID 0
+exec /usr/bin/systemd-creds "$@"`,
+    )
+  }
+  const calls = () => fs.readFileSync(count, 'utf8').length
+  killAt('never')
+  await done(m, ['secret', 'seal', 'web1', '--to', 'credential'])
+  const all = calls()
+  assert.equal(all, 3, 'sealed, proven, opened where it lies')
+  for (let n = 1; n <= all; n++) {
+    killAt('never')
+    await done(m, ['secret', 'reseal', 'web1', '--to', 'file'])
+    killAt(n)
+    assert.equal((await kedge(m, ['secret', 'seal', 'web1', '--to', 'credential'])).signal, 'SIGKILL')
+    killAt('never')
+    assert.equal(providerOf(target), 'file')
+    assert.deepEqual(await keysOf(m), ['RESTIC_PASSWORD', 'AWS_NOTE'])
+    await done(m, ['secret', 'seal', 'web1', '--to', 'credential'])
+    assert.deepEqual([providerOf(target), folder(target)], ['credential', ['paths', 'secret.cred', 'target.env']], `killed at ${n}`)
+    assert.deepEqual(await keysOf(m), ['RESTIC_PASSWORD', 'AWS_NOTE'])
+  }
+  // Killed between the switch and the removal of the plain file.
+  fs.writeFileSync(file, plain, { mode: 0o400 })
+  fs.writeFileSync(path.join(m.state, 'web1/reseal.json'), '{"from":"file","to":"credential"}')
+  const check = await kedge(m, ['secret', 'check', 'web1'])
+  assert.match(check.stdout, /secret\.env' is not in force .*kedge secret seal web1 ends what was cut off/)
+  await done(m, ['secret', 'seal', 'web1', '--to', 'credential'])
+  assert.deepEqual(folder(target), ['paths', 'secret.cred', 'target.env'])
+})
+
+test('where the new file does not open, or target.env cannot be written, all is as it was', async (t) => {
+  const { m, target, file } = house(t)
+  const as = () => [
+    providerOf(target),
+    folder(target),
+    fs.readFileSync(file, 'utf8'),
+    fs.existsSync(path.join(m.state, 'web1/reseal.json')),
+  ]
+  const before = as()
+  fake(m.bin, 'systemd-creds', '[ "$1" = encrypt ] && { cat; exit; }; echo no such key >&2; exit 1')
+  const sealed = await kedge(m, ['secret', 'seal', 'web1', '--to', 'credential'])
+  assert.equal(sealed.status, 12)
+  assert.match(sealed.stderr, /what was written does not open: no such key/)
+  assert.deepEqual(as(), before)
+  // A folder in the place of the file that is to replace target.env: nothing can be written there.
+  fake(m.bin, 'systemd-creds', `cat "$3"; mkdir -p '${target.dir}/target.env.'$PPID.new`)
+  const switched = await kedge(m, ['secret', 'seal', 'web1', '--to', 'credential'])
+  assert.notEqual(switched.status, 0, switched.stdout)
+  for (const name of fs.readdirSync(target.dir)) if (name.endsWith('.new')) fs.rmdirSync(path.join(target.dir, name))
+  assert.deepEqual(as(), before)
+})
+
+test('a file that is not in force is never replaced: it may be all that is left of something', async (t) => {
+  const { m, target, file } = house(t)
+  const other = path.join(target.dir, 'secret.cred')
+  fs.writeFileSync(other, 'of another time')
+  fake(m.bin, 'systemd-creds', 'exec /usr/bin/systemd-creds "$@"')
+  const refused = await kedge(m, ['secret', 'seal', 'web1', '--to', 'credential'])
+  assert.equal(refused.status, 2)
+  assert.match(refused.stderr, /secret\.cred' exists, and is not in force/)
+  assert.equal(fs.readFileSync(other, 'utf8'), 'of another time')
+  fs.rmSync(other)
+  // Another name of the plain file is not the operator's to lose, and is told.
+  const twin = path.join(m.dir, 'twin')
+  fs.linkSync(file, twin)
+  keyring(m, 'me', 'you')
+  const sealed = await kedge(m, ['secret', 'seal', 'web1', '--recipient', 'me@example.org'])
+  assert.equal(sealed.status, 3, sealed.stderr)
+  assert.match(sealed.stderr, /had 1 further name/)
+  assert.equal(fs.readFileSync(twin, 'utf8'), plain)
+})
+
+test('secrets that kedge cannot write are neither edited nor sealed', async (t) => {
+  const { m, target } = house(t)
+  const before = settings(target)
+  for (const provider of ["SECRET=command\nSECRET_COMMAND='echo RESTIC_PASSWORD=x'", 'SECRET=none']) {
+    fs.writeFileSync(path.join(target.dir, 'target.env'), before.replace("SECRET='file'", provider))
+    for (const action of ['edit', 'seal', 'reseal']) {
+      const result = await kedge(m, ['secret', action, 'web1'])
+      assert.equal(result.status, 2, `${provider} ${action}: ${result.stderr}`)
+    }
+  }
+})
+
+// --- check
+
+test('check says what is missing, what is open to others, and whether the password opens the store', async (t) => {
+  const { m, target, file } = house(t)
+  await makeStore(m, target)
+  const findings = async (status: number) => {
+    const result = await kedge(m, ['secret', 'check', 'web1', '--json'])
+    assert.equal(result.status, status, result.stdout + result.stderr)
+    return new Map((result.rows as Finding[]).map(({ check, level, text }) => [check, `${level}: ${text}`]))
+  }
+  const good = await findings(0)
+  for (const [check, text] of Object.entries({
+    secrets: /^ok: '.*secret\.env' opens \(SECRET=file\)/,
+    keys: /^ok/,
+    store: /^ok: it opens/,
+    'plain text': /^warning/,
+    rotation: /^ok/,
+    password: /^ok: kedge never rotated it/,
+  }))
+    assert.match(good.get(check) ?? '', text, check)
+  fs.chmodSync(file, 0o600)
+  fs.writeFileSync(file, 'RESTIC_PASSWORD=wrong-one\n')
+  assert.match((await findings(12)).get('store') ?? '', /^blocked: .*wrong password/)
+  fs.writeFileSync(file, 'AWS_NOTE=1\n')
+  assert.match((await findings(12)).get('keys') ?? '', /^blocked: RESTIC_PASSWORD is missing/)
+  fs.writeFileSync(file, plain)
+  fs.chmodSync(file, 0o644)
+  assert.match((await findings(2)).get('file') ?? '', /^warning: others have rights/)
+  const env = settings(target)
+  fs.chmodSync(file, 0o600)
+  fs.writeFileSync(
+    path.join(target.dir, 'target.env'),
+    env.replace(/^RESTIC_REPOSITORY=.*$/m, 'RESTIC_REPOSITORY=s3:http://127.0.0.1:9/x\nCONNECT_TIMEOUT=1s'),
+  )
+  assert.match((await kedge(m, ['secret', 'check', 'web1'])).stdout, /^keys\twarning\tnot set: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY/m)
+})
+
+test('check names the keys that a gpg file is for, and those that gpg does not know', async (t) => {
+  const { m, target } = house(t)
+  const gpg = keyring(m, 'me', 'you')
+  await done(m, ['secret', 'seal', 'web1', '--recipient', 'me@example.org', '--recipient', 'you@example.org'])
+  const line = async () => /^recipients\t.*$/m.exec((await kedge(m, ['secret', 'check', 'web1'])).stdout)?.[0] ?? ''
+  assert.match(await line(), /^recipients\tok\tit is for key [0-9A-F]{16}, key [0-9A-F]{16}\t/)
+  const print = /^fpr:+(\w+):/m.exec(gpg(['--with-colons', '--list-keys', 'you@example.org']))?.[1] ?? ''
+  gpg(['--yes', '--delete-secret-and-public-key', print])
+  assert.match(await line(), /^recipients\twarning\t.*; gpg does not know [0-9A-F]{16} here/)
+  assert.ok(fs.existsSync(path.join(target.dir, 'secret.env.gpg')))
+})
