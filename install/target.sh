@@ -105,6 +105,7 @@ When that is done, $command recovery local --noted ends doctor's warning.
 Next:
   $command list local                             the snapshots
   $command restore local latest --to NEW_FOLDER   all of it, into a new place
+  $command schedule install local                 from now on by itself, when SCHEDULE_BACKUP in its target.env says
   $command doctor local                           what is still to be seen to
 TEXT
 }

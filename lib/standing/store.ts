@@ -5,6 +5,7 @@ import type { Lag } from '../lag.ts'
 import type { Last } from '../ledger.ts'
 import type { Live } from '../overview.ts'
 import type { StatusRow } from '../rows.ts'
+import { scheduleOf } from '../schedule/verbs.ts'
 import { zoneOf } from '../target.ts'
 
 /** Seconds: how old a daily backup may be where nothing else is said. */
@@ -69,5 +70,6 @@ async function timingOf({ since, copied }: Lag, target: Target, last: Last, now:
   const graceSeconds = wander + (last.copy?.good?.seconds ?? 0)
   const { next, overdue, since: missed } = await schedule.due(expression, { ...where, lastGood: new Date(from ?? now), graceSeconds })
   const late = limit === undefined ? overdue && `it was due ${missed?.toISOString() ?? ''}` : tooLong
-  return { ...(SCHEDULE_COPY && { due: next.toISOString() }), ...(late && { late }) }
+  const shift = (scheduleOf(target, 'copy')?.offsetSeconds ?? 0) * 1000
+  return { ...(SCHEDULE_COPY && { due: new Date(next.getTime() + shift).toISOString() }), ...(late && { late }) }
 }
