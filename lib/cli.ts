@@ -37,6 +37,8 @@ export type Command<O extends Options = Options> = {
   readonly columns: Columns
   /** It changes something: it takes --dry-run, and finishes. */
   readonly changes?: true
+  /** SIGHUP makes it read its files again, and ends nothing: Context.onSignal. */
+  readonly reloads?: true
   /** A closed pipe ends the printing, not the work. */
   readonly finishes?: true
   /** It runs under the target's lock and guards: it takes --wait and --force. */
@@ -221,7 +223,12 @@ export async function execute(name: string, declared: Declared, argv: readonly s
     process.exit(printer.trouble ? 1 : 0)
   }
   const controller = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => controller.abort(new Cancelled(signal)))
+  let hear: (signal: NodeJS.Signals) => void = () => undefined
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(signal, () => {
+      hear(signal)
+      if (signal !== 'SIGHUP' || !declared.reloads) controller.abort(new Cancelled(signal))
+    })
   const talk = { json: options.json === true }
   const context: Context = {
     signal: controller.signal,
@@ -238,6 +245,9 @@ export async function execute(name: string, declared: Declared, argv: readonly s
       ? async (question, how) => (await import('./terminal.ts')).ask(question, { ...how, signal: controller.signal })
       : undefined,
     passphraseFd: options['passphrase-fd'] as number | undefined,
+    onSignal: (act) => {
+      hear = act
+    },
     output: 1,
   }
   const closedPipe = new Error('closed pipe')

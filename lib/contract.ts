@@ -1,5 +1,5 @@
 // The shapes on which the rooms agree: contexts, targets, verbs and engines. Types only.
-import type { Class } from './failure.ts'
+import type { Class, Failure } from './failure.ts'
 import type {
   Change,
   Checked,
@@ -17,6 +17,7 @@ import type {
   PlanLine,
   Pruned,
   Restored,
+  Rotated,
   Row,
   SimulatedDay,
   Sizes,
@@ -67,6 +68,8 @@ export type Context = {
   readonly passphraseFd: number | undefined
   /** Says an error as the command line does, and gives its status: for work that goes on with the next target. */
   readonly report: (error: unknown, prefix?: string) => number
+  /** From now on `act` hears each SIGINT, SIGTERM and SIGHUP, the second of a kind too; before `signal` is aborted. */
+  readonly onSignal?: (act: (signal: NodeJS.Signals) => void) => void
   /** The descriptor for raw bytes that a child writes: stdout. */
   readonly output: number
 }
@@ -113,8 +116,10 @@ export type Verbs = {
   diff: Shape<{ old?: string; newer?: string; live?: boolean; metadata?: boolean; top?: number }, Change | Compared | Growth>
   stats: Shape<Record<never, never>, Sizes>
   mount: Shape<{ at: string }, Mounted>
-  copy: Shape<{ to: readonly Target[] }, Copied>
+  /** `faults`: second stores whose targets do not load. */
+  copy: Shape<{ to: readonly Target[]; faults: readonly { store: string; error: Failure }[] }, Copied>
   unlock: Shape<{ force: boolean }, LockRow>
+  rotate: Shape<Record<never, never>, Rotated>
 }
 export type SnapshotFilter = { host?: string; paths?: readonly string[]; tags?: readonly string[] }
 export type Verb = keyof Verbs

@@ -70,3 +70,22 @@ test('whose a unit is, by its name', () => {
     assert.equal(found && `${found.verb} ${found.target}`, owner, name)
   }
 })
+
+test('on a real machine every step of test/vm/schedule.sh was seen', () => {
+  const script = fs.readFileSync(path.join(root, 'test/vm/schedule.sh'), 'utf8')
+  const transcript = fs.readFileSync(path.join(root, 'test/vm/transcripts/schedule.txt'), 'utf8')
+  const steps = [...script.matchAll(/^say (["'])(.*)\1$/gm)].map(([, , step]) => step)
+  assert.ok(steps.length > 8)
+  assert.deepEqual(
+    [...transcript.matchAll(/^== (.*)$/gm)].map(([, step]) => step),
+    steps,
+  )
+  assert.doesNotMatch(transcript, /NOT SEEN/)
+  for (const [, seen] of script.matchAll(/&& echo "([^"$]+)"$/gm)) assert.ok(transcript.includes(`\n${seen}\n`), seen)
+  // Which units it was is in there: an install of others needs a new transcript.
+  const shipped = (fs.readdirSync(path.join(root, 'systemd'), { recursive: true }) as string[]).filter((name) =>
+    /\.(service|conf)$/.test(name),
+  )
+  for (const name of shipped.filter((each) => each !== 'kedge-digest.service'))
+    assert.ok(transcript.includes(`/etc/systemd/system/${name}\twritten\t-\n`), name)
+})

@@ -2,7 +2,7 @@
 import type { Target } from '../contract.ts'
 import { parseDuration } from '../format.ts'
 import { jitter } from '../schedule.ts'
-import { zoneOf } from '../target.ts'
+import { isSecondStore, zoneOf } from '../target.ts'
 
 /** The verbs that a target can schedule, by SCHEDULE_VERB. */
 export const scheduledVerbs = ['backup', 'prune', 'check', 'drill', 'copy'] as const
@@ -17,7 +17,8 @@ export type Schedule = { readonly expression: string; readonly zone: string; rea
 /** When a verb is due on a target; undefined where the target does not schedule it. */
 export function scheduleOf(target: Target, verb: ScheduledVerb): Schedule | undefined {
   const expression = target.env[`SCHEDULE_${verb.toUpperCase()}`]
-  if (!expression) return undefined
+  // defaults.env may schedule a backup for all targets: a second store has nothing to save.
+  if (!expression || (verb === 'backup' && isSecondStore(target))) return undefined
   // loadTarget has refused what is no duration.
   const most = parseDuration(target.env.SCHEDULE_JITTER ?? '') ?? 0
   return { expression, zone: zoneOf(target), seed: target.name, offsetSeconds: jitter(most, `${target.name} ${verb}`) }

@@ -448,8 +448,9 @@ test('^C at the question calls off what was not begun, and ends what was', limit
   plain(m, 'a')
   sealed(m, 'b', 'secret')
   plain(m, 'c')
-  const script = `trap "echo ended; exit 0" INT; while :; do sleep 0.1; done`
+  const script = `trap "echo ended; exit 0" INT; echo ready; while :; do sleep 0.1; done`
   const tty = terminal(m, dist, [`kedge run --all -j 2 -- sh -c '${script}'`, 'echo "status $?"'])
+  await tty.until('a: ready')
   await tty.until('passphrase for ')
   tty.type('\x03')
   const screen = await tty.end()

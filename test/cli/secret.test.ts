@@ -15,6 +15,10 @@ const plain = `# the first\nRESTIC_PASSWORD='${password}'\nAWS_NOTE=some-token-v
 
 function house(t: TestContext): { m: Machine; target: NewTarget; file: string } {
   const m = machine(t)
+  // Memory of its own: another kedge of this user sweeps what it finds in /dev/shm.
+  const memory = fs.mkdtempSync('/dev/shm/kedge-test-')
+  t.after(() => fs.rmSync(memory, { recursive: true, force: true }))
+  m.env.XDG_RUNTIME_DIR = memory
   const target = newTarget(m, 'web1', { paths: [m.home] })
   const file = path.join(target.dir, 'secret.env')
   fs.rmSync(file)
@@ -103,10 +107,13 @@ test('what is edited lies in a private file in memory, is sealed with its commen
   assert.equal(fs.readFileSync(file, 'utf8'), `${plain}NEW='it'\\''s new'\n`)
   assert.equal(fs.statSync(file).mode & 0o777, 0o400)
   assert.equal(seen().text, plain)
-  assert.match(seen().file, /^\/dev\/shm\/kedge-secret-\w+\/secret\.env$/)
+  assert.match(seen().file, /^\/dev\/shm\/kedge-test-\w+\/kedge-secret-\w+\/secret\.env$/)
   assert.equal(seen().mode, 'drwx------ -rw-------')
   assert.ok(!fs.existsSync(path.dirname(seen().file)))
   assert.deepEqual(await keysOf(m), ['RESTIC_PASSWORD', 'AWS_NOTE', 'NEW'])
+  await done(m, ['secret', 'edit', 'web1'], { env: { ...editor(m, ':').env, XDG_RUNTIME_DIR: undefined } })
+  assert.match(seen().file, /^\/dev\/shm\/kedge-secret-\w+\/secret\.env$/)
+  editor(m, `echo "NEW='it'\\\\''s new'" >>"$1"`)
   const { stdout } = await done(m, ['secret', 'edit', 'web1', '--explain'], { env })
   const byHand = await startProgram(m, '/bin/sh', ['-c', stdout], { env }).result
   assert.equal(byHand.status, 0, byHand.stderr)

@@ -1,0 +1,80 @@
+// The runs that a scheduler has started: each a kedge of its own, in a group of its own.
+import { join } from 'node:path'
+import { type Child, start } from '../child.ts'
+import type { Context } from '../contract.ts'
+import { exitStatuses } from '../failure.ts'
+import { houseDir } from '../paths.ts'
+import type { Ended } from '../rows.ts'
+import { type Duty, labelOf } from './duty.ts'
+
+export type Crew = {
+  /** The targets of which something runs. */
+  readonly busy: ReadonlySet<string>
+  start: (duty: Duty) => void
+  /** What ended since the last call. */
+  ended: () => Ended[]
+  /** Tells all of them to end, each as it ends cleanly. */
+  end: () => void
+  /** Ends them without waiting: the leash of each ends its tools. */
+  kill: () => void
+}
+
+/** Seconds: kedge gives its tools 20 to end, and has a record to write then. */
+const grace = 45
+
+/** `onEnd`: called after each end. */
+export function createCrew(context: Context, onEnd: () => void): Crew {
+  const running = new Map<string, Child>()
+  let over: Ended[] = []
+
+  async function follow(child: Child, duty: Duty): Promise<void> {
+    const label = labelOf(duty)
+    const from = performance.now()
+    let status: number
+    try {
+      status = (await child.done).status
+      if (status !== 0) context.log(`kedge: ${label} ended with status ${status}: ${meaningOf(status)}`)
+    } catch (error) {
+      status = context.report(error, label)
+    }
+    const seconds = Math.round((performance.now() - from) / 100) / 10
+    over.push({ kind: 'ended', target: duty.target, verb: duty.verb, status, seconds })
+    running.delete(duty.target)
+    onEnd()
+  }
+
+  return {
+    get busy() {
+      return new Set(running.keys())
+    },
+    start(duty) {
+      const command = [process.execPath, join(houseDir(), 'dist', 'kedge.cjs'), ...duty.command]
+      const prefix = duty.target || duty.verb
+      const child = start(command, { stdout: 'ignore', grace, onStderr: (line) => context.log(`${prefix}: ${line}`) })
+      running.set(duty.target, child)
+      void follow(child, duty)
+    },
+    ended() {
+      const rows = over
+      over = []
+      return rows
+    },
+    end() {
+      for (const child of running.values()) child.end()
+    },
+    kill() {
+      for (const { pid } of running.values()) killGroup(pid)
+    },
+  }
+}
+
+const meaningOf = (status: number): string =>
+  status > 128 ? `ended by signal ${status - 128}` : (exitStatuses.find(([known]) => known === status)?.[1] ?? 'unknown')
+
+function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
+}
