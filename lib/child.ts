@@ -1,6 +1,7 @@
 // The only door to child processes. A child is the leader of a group of its own, is ended with it, has a time limit,
 // and hangs on a leash: when kedge dies, even by SIGKILL, the group is told to end.
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
+import { closeSync, openSync } from 'node:fs'
 import { constants } from 'node:os'
 import type { Readable, Writable } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
@@ -43,10 +44,11 @@ const stderrKept = 16_384
 const lingering = 2000
 
 // The watcher is of the group too, and deaf to the signal that it sends; it holds none of the child's descriptors, so that
-// end of file is seen. `sleep 0.2` is an error in a strict POSIX sleep, therefore the second one.
+// end of file is seen. A shell without a kill of its own (posh) takes /bin/kill: of `kill -TERM -1234` that of procps makes the
+// process -1, which is all there are; behind `--` it is a group. `sleep 0.2` is an error in a strict POSIX sleep, therefore the second one.
 const leash = (signal: string, grace: number) =>
-  `(trap "" ${signal}; exec >/dev/null 2>&1 3<&- 4<&-; read -r _ <&5; kill -${signal} -$$; i=0; while [ $i -lt ${grace} ] && kill -0 $$; ` +
-  `do sleep 0.2 || sleep 1; i=$((i+1)); done; kill -KILL -$$) </dev/null & exec 5<&-; exec "$@"`
+  `(trap "" ${signal}; exec >/dev/null 2>&1 3<&- 4<&-; read -r _ <&5; kill -s ${signal} -- -$$; i=0; while [ $i -lt ${grace} ] && kill -0 $$; ` +
+  `do sleep 0.2 || sleep 1; i=$((i+1)); done; kill -s KILL -- -$$) </dev/null & exec 5<&-; exec "$@"`
 
 const living = new Set<number>()
 let stopping = false
@@ -206,17 +208,54 @@ export async function answer(
   return { ...(await child.done), stdout: Buffer.concat(chunks).toString('utf8') }
 }
 
-/** A program that owns the terminal: not in a group of its own, and kedge is deaf to ^C meanwhile. Gives its status. */
-export async function foreground(command: readonly string[]): Promise<number> {
-  const deaf = () => undefined
-  process.on('SIGINT', deaf).on('SIGQUIT', deaf)
+/**
+ * A program that owns the terminal: in kedge's own group, and kedge is deaf to ^C meanwhile, which the program gets as well; what ends
+ * kedge otherwise is passed on. `mute`: its output is thrown away. `hear` gets what it writes on descriptor 3. Gives its status.
+ */
+export async function foreground(
+  command: readonly string[],
+  options: { env?: Readonly<Record<string, string>>; mute?: boolean; hear?: (text: string) => void } = {},
+): Promise<number> {
+  const { env, mute, hear } = options
+  const stdio: StdioOptions = ['inherit', mute ? 'ignore' : 'inherit', 'inherit', ...(hear ? (['pipe'] as const) : [])]
+  const child = spawn(command[0] ?? '', command.slice(1), { stdio, ...(env && { env }) })
+  const pass = (signal: NodeJS.Signals) => passTo(child.pid, signal)
+  const deaf = hasTerminal() ? () => undefined : pass // from a terminal they go to the whole group
+  process.on('SIGINT', deaf).on('SIGQUIT', deaf).on('SIGTERM', pass).on('SIGHUP', pass)
   try {
-    const child = spawn(command[0] ?? '', command.slice(1), { stdio: 'inherit' })
+    const heard = hear && (child.stdio as readonly unknown[])[3]
+    if (heard && hear) (heard as Readable).setEncoding('utf8').on('data', hear)
     return await new Promise((resolve, reject) => {
-      child.on('error', (error) => reject(new Failure('tool', `cannot start '${command[0]}': ${error.message}`, { cause: error })))
-      child.on('exit', (code, signal) => resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)))
+      child.on('error', (error: NodeJS.ErrnoException) => {
+        const why = error.code === 'ENOENT' ? 'not found in PATH' : error.message
+        reject(new Failure('tool', `cannot start '${command[0]}': ${why}`, { cause: error }))
+      })
+      // What was written on descriptor 3 is all there at 'close' only.
+      child.on(hear ? 'close' : 'exit', (code: number | null, signal: NodeJS.Signals | null) =>
+        resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)),
+      )
     })
   } finally {
-    process.off('SIGINT', deaf).off('SIGQUIT', deaf)
+    process.off('SIGINT', deaf).off('SIGQUIT', deaf).off('SIGTERM', pass).off('SIGHUP', pass)
+  }
+}
+
+function passTo(pid: number | undefined, signal: NodeJS.Signals): void {
+  try {
+    if (pid !== undefined) process.kill(pid, signal)
+  } catch (error) {
+    // It is gone already, or another user's by now, as sudo: what ends it is not ours.
+    const { code } = error as NodeJS.ErrnoException
+    if (code !== 'ESRCH' && code !== 'EPERM') throw error
+  }
+}
+
+function hasTerminal(): boolean {
+  try {
+    closeSync(openSync('/dev/tty', 'r'))
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error
+    return false
   }
 }

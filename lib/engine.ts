@@ -1,5 +1,5 @@
 // The table of engines: what each verb is done by, imported when it is used. The compiler names a verb that is missing.
-import type { Unsupported, Verb, VerbOf } from './contract.ts'
+import type { Target, Unsupported, Verb, VerbOf } from './contract.ts'
 import type { EngineName } from './rows.ts'
 
 type Room<V extends Verb> = () => Promise<{ default: VerbOf<V> | Unsupported }>
@@ -25,6 +25,7 @@ const engines = {
     mount: () => import('./engine/restic/mount.ts'),
     copy: () => import('./engine/restic/copy.ts'),
     unlock: () => import('./engine/restic/unlock.ts'),
+    rotate: () => import('./engine/restic/rotate.ts'),
   },
 } as const satisfies Record<EngineName, Engine>
 
@@ -32,3 +33,13 @@ export async function verbOf<V extends Verb>(engine: EngineName, verb: V): Promi
   const room: Room<V> = (engines[engine] as Engine)[verb]
   return (await room()).default
 }
+
+const places: Readonly<Record<EngineName, (target: Target) => Promise<string[]>>> = {
+  async restic(target) {
+    const { localRepository } = await import('./engine/restic/tool.ts')
+    return [localRepository(target), target.env.RESTIC_CACHE_DIR].flatMap((path) => (path?.startsWith('/') ? path : []))
+  },
+}
+
+/** The folders of this machine that a target's runs write to, besides kedge's own: a local store, a cache elsewhere. */
+export const placesOf = (target: Target): Promise<string[]> => places[target.engine](target)

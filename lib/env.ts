@@ -94,11 +94,15 @@ export function noColour(): boolean {
 
 const passedOn = /^(?:HOME|PATH|LANG|LC_.*|TZ|TERM|TMPDIR|SSH_AUTH_SOCK|(?:https?|no|all)_proxy|(?:HTTPS?|NO|ALL)_PROXY)$/
 
-/** What a child may see of the caller's environment: a short list, and the names in `passed`; only those that are set. */
+/**
+ * What a child may see of the caller's environment: a short list, and the names in `passed`; only those that are set, and none that
+ * `kedge run` set for the one target whose context this is.
+ */
 export function callerEnv(passed: readonly string[] = []): Record<string, string> {
+  const handed = `${process.env.KEDGE_CONTEXT_KEYS ?? ''} ${process.env.KEDGE_CONTEXT_SETTINGS ?? ''}`.split(' ')
   const result: Record<string, string> = {}
   for (const [name, value] of Object.entries(process.env)) {
-    if (value !== undefined && (passedOn.test(name) || passed.includes(name))) result[name] = value
+    if (value !== undefined && !handed.includes(name) && (passedOn.test(name) || passed.includes(name))) result[name] = value
   }
   return result
 }

@@ -21,13 +21,26 @@ export async function decryptByGpg(file: string, signal: AbortSignal | undefined
   })
 }
 
-/** An armored message to the key of `recipient`. Failure `auth` where gpg has no such key, or does not trust it. */
-export async function encryptByGpg(file: string, text: string, recipient: string, signal: AbortSignal | undefined): Promise<string> {
+/**
+ * An armored message to the keys of `recipients`, and to a passphrase as well where one is given. Failure `auth` where gpg has no such
+ * key, or does not trust it.
+ */
+export async function encryptByGpg(
+  file: string,
+  text: string,
+  recipients: readonly string[],
+  signal: AbortSignal | undefined,
+  passphrase?: string,
+): Promise<string> {
+  const symmetric =
+    passphrase === undefined ? [] : ['--symmetric', '--no-symkey-cache', '--pinentry-mode', 'loopback', '--passphrase-fd', '3']
+  const to = recipients.flatMap((recipient) => ['--recipient', recipient])
   // A key that is not here is a mistake: nobody is asked for it over the network.
-  const command = ['gpg', '--batch', '--no-auto-key-locate', '--armor', '--encrypt', '--recipient', recipient]
-  const { status, stdout, stderr } = await answer(command, { env: env(), input: text, signal, timeout })
+  const command = ['gpg', '--batch', '--no-auto-key-locate', '--armor', ...symmetric, '--encrypt', ...to]
+  const { status, stdout, stderr } = await answer(command, { env: env(), input: text, signal, give: [passphrase], timeout })
   if (status === 0) return stdout
-  throw new Failure('auth', `cannot seal '${file}' to '${recipient}': ${said(stderr)[0] ?? 'gpg gave no reason'}`, {
+  const names = recipients.map((recipient) => `'${recipient}'`).join(', ')
+  throw new Failure('auth', `cannot seal '${file}' to ${names}: ${said(stderr)[0] ?? 'gpg gave no reason'}`, {
     hint: 'gpg --list-secret-keys names the keys that are here',
   })
 }
@@ -36,10 +49,17 @@ export const wrongPassphrase = (file: string) =>
   new Failure('auth', `cannot open '${file}': wrong passphrase`, { hint: 'a damaged file looks the same; gpg --decrypt opens it by hand' })
 
 /** gpg finds its keys, its agent, and a screen for pinentry by these. */
-const env = () => callerEnv(['GNUPGHOME', 'GPG_TTY', 'DISPLAY', 'WAYLAND_DISPLAY', 'XAUTHORITY', 'DBUS_SESSION_BUS_ADDRESS'])
+export const gpgVars = ['GNUPGHOME', 'GPG_TTY', 'DISPLAY', 'WAYLAND_DISPLAY', 'XAUTHORITY', 'DBUS_SESSION_BUS_ADDRESS'] as const
+const env = () => callerEnv(gpgVars)
 
 /** Where GPG_TTY is not set gpg tells its agent the terminal that it has as stdin, though it reads nothing there. */
 const keyboard = () => (isatty(0) ? 0 : 'ignore')
+
+/** Whether gpg has the public key here. */
+export async function knowsKey(key: string, signal: AbortSignal): Promise<boolean> {
+  const { status } = await answer(['gpg', '--batch', '--with-colons', '--list-keys', '--', key], { env: env(), signal, timeout })
+  return status === 0
+}
 
 /** What gpg wrote for people. */
 function said(stderr: string): string[] {

@@ -2,8 +2,9 @@
 
 /** What stands before the data of a message, read from its packet headers alone (RFC 9580, 4.2 and 5). */
 export type Header = {
-  /** For how many keys, and how many passphrases, the session key is there. */
-  keys: number
+  /** The keys for which the session key is there: their ids, or the fingerprints of version 6; zeros for a hidden one. */
+  keys: string[]
+  /** For how many passphrases it is there. */
   passphrases: number
   /** OpenPGP.js can open it: it knows every cipher named, and the data is protected against changes. */
   openable: boolean
@@ -26,25 +27,33 @@ export function binary(message: Uint8Array): Uint8Array | undefined {
 
 /** Reads the header of a binary message; undefined where it is not encrypted, or not OpenPGP. */
 export function header(message: Uint8Array): Header | undefined {
-  const found: Header = { keys: 0, passphrases: 0, openable: true }
+  const found: Header = { keys: [], passphrases: 0, openable: true }
   for (let at = 0; ; ) {
     const packet = packetAt(message, at)
     if (!packet) return undefined
     const { tag, body, end } = packet
-    if (tag === tags.publicSessionKey) found.keys++
+    if (tag === tags.publicSessionKey) found.keys.push(keyOf(message, body))
     else if (tag === tags.passphraseSessionKey) {
       found.passphrases++
       // Versions 4 and 5 name the cipher second; 6 has a length there first (RFC 9580, 5.3).
       const cipher = message[body + (message[body] === 6 ? 2 : 1)] ?? 0
       found.openable &&= ciphers.has(cipher)
     } else if (tag !== tags.marker && tag !== tags.padding) {
-      if (found.keys + found.passphrases === 0) return undefined
+      if (found.keys.length + found.passphrases === 0) return undefined
       found.openable &&= tag === tags.protectedData || tag === tags.aeadData
       return found
     }
     if (end === undefined || end <= at) return undefined
     at = end
   }
+}
+
+/** Version 3 has the id of the key; 6 the length and the version of its fingerprint, and that (RFC 9580, 5.1). */
+function keyOf(message: Uint8Array, body: number): string {
+  const [from, size] = message[body] === 6 ? [body + 3, Math.max(0, (message[body + 1] ?? 0) - 1)] : [body + 1, 8]
+  return Buffer.from(message.subarray(from, from + size))
+    .toString('hex')
+    .toUpperCase()
 }
 
 /** The packet that begins at `at`: its tag, where its body begins, and its end; data of unknown length has none. */

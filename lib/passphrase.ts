@@ -11,18 +11,48 @@ const longest = 65_536
 // A descriptor is read once, and two targets (copy) may want what it gave.
 const given = new Map<number, Promise<string>>()
 
+// What opened a file: targets that share a passphrase are opened with one question.
+const good = new Set<string>()
+const tries = 3
+
+/** `passphrase`: one that is known already; nobody is asked then. */
+export type Asked = Pick<Context, 'signal' | 'ask' | 'passphraseFd'> & { readonly passphrase?: string }
+
 /** The passphrase for a file; undefined where no descriptor was named and nobody can be asked. */
-export async function readPassphrase(file: string, context: Pick<Context, 'signal' | 'ask' | 'passphraseFd'>): Promise<string | undefined> {
+export async function readPassphrase(file: string, context: Asked): Promise<string | undefined> {
   const fd = context.passphraseFd ?? callersFd()
-  if (fd === undefined) {
-    const typed = await context.ask?.(`passphrase for '${file}':`, { hidden: true })
-    if (typed === '') throw new Failure('auth', `cannot open '${file}': the passphrase is empty`)
-    if (typed !== undefined) conceal(typed)
-    return typed
-  }
+  if (fd !== undefined) return await fromDescriptor(fd, context.signal)
+  return context.ask && (await typed(file, context.ask))
+}
+
+/**
+ * Passphrases for a file, until one opens it: that of the descriptor where one was named, else those that opened files before, and
+ * then what is typed, three times at most. None where no descriptor was named and nobody can be asked.
+ */
+export async function* passphrases(file: string, context: Asked): AsyncGenerator<string> {
+  if (context.passphrase !== undefined) return yield context.passphrase
+  const fd = context.passphraseFd ?? callersFd()
+  if (fd !== undefined) return yield await fromDescriptor(fd, context.signal)
+  yield* good
+  for (let time = 0; context.ask && time < tries; time++) yield await typed(file, context.ask, time > 0 ? 'wrong passphrase; ' : '')
+}
+
+/** A typed passphrase that opened a file is tried on the next one; a descriptor's is for all files anyway, and for them alone. */
+export function remember(passphrase: string, context: Asked): void {
+  if ((context.passphraseFd ?? callersFd()) === undefined) good.add(passphrase)
+}
+
+async function typed(file: string, ask: NonNullable<Context['ask']>, before = ''): Promise<string> {
+  const passphrase = await ask(`${before}passphrase for '${file}':`, { hidden: true })
+  if (passphrase === '') throw new Failure('auth', `cannot open '${file}': the passphrase is empty`)
+  conceal(passphrase)
+  return passphrase
+}
+
+async function fromDescriptor(fd: number, signal: AbortSignal): Promise<string> {
   const before = given.get(fd)
   if (before) return await before
-  const reading = readDescriptor(fd, context.signal)
+  const reading = readDescriptor(fd, signal)
   given.set(fd, reading)
   const passphrase = await reading
   conceal(passphrase)

@@ -20,6 +20,8 @@ export const targetsDir = (): string => join(configDir(), 'targets')
 /** A target's state: ledger, lock, plan, logs. On disk and not in /run, so that a login session and cron meet at the same lock. */
 export const stateDir = (target: string): string => join(home('KEDGE_STATE_DIR', '/var/lib/kedge', '.local/state/kedge'), target)
 export const cacheDir = (target: string): string => join(home('KEDGE_CACHE_DIR', '/var/cache/kedge', '.cache/kedge'), target)
+/** The caches of whoever calls, for where KEDGE_CACHE_DIR names somebody else's. */
+export const ownCacheDir = (): string => (isRoot() ? '/var/cache/kedge' : join(homedir(), '.cache/kedge'))
 /** Where `kedge remove` puts what it took away. */
 export const removedDir = (): string => join(home('KEDGE_STATE_DIR', '/var/lib/kedge', '.local/state/kedge'), '.removed')
 

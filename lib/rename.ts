@@ -12,7 +12,8 @@ import { replaceFile } from './ledger.ts'
 import { cacheDir, stateDir, targetsDir } from './paths.ts'
 import { recoverySheet, sheetFile } from './recovery.ts'
 import type { CommandLine, FileRow } from './rows.ts'
-import { openSecrets, sealSecrets } from './secret.ts'
+import { sealSecrets } from './seal.ts'
+import { openSealed } from './secret.ts'
 import { quote } from './shell.ts'
 import { exists } from './source/paths.ts'
 import { loadTarget, targetDir, targetNames } from './target.ts'
@@ -136,7 +137,7 @@ async function moveFolder(from: string, to: string): Promise<void> {
 
 /** systemd binds a credential to the name kedge-NAME. A call that was cut off may have done it already. */
 async function resealCredential(target: Target, now: string, context: Context): Promise<void> {
-  const under = (name: string) => openSecrets({ ...target, name }, context)
+  const under = (name: string) => openSealed({ ...target, name }, context)
   const values = await under(target.name).catch(async (error) => {
     if (!(error instanceof Failure) || error.class !== 'auth') throw error
     await under(now).catch(() => {

@@ -1,4 +1,5 @@
 // The recovery sheet of a target brought to where the operator keeps it, and the note that it is there.
+import { rmSync } from 'node:fs'
 import { lstat, readFile, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -9,7 +10,8 @@ import { makeState, readJson, replaceFile } from './ledger.ts'
 import { stateDir } from './paths.ts'
 import { heading, recoverySheet } from './recovery.ts'
 import type { CommandLine, FileRow, Text } from './rows.ts'
-import { openSecrets } from './secret.ts'
+import { openSealed } from './secret.ts'
+import { ownSecrets } from './secrettext.ts'
 import { quote } from './shell.ts'
 
 export type Wanted = {
@@ -34,10 +36,10 @@ export async function* giveSheet(target: Target, wanted: Wanted, context: Contex
     yield { kind: 'file', target: target.name, path: to, action: 'would write' }
     return
   }
-  const secrets = wanted.withSecret ? await openSecrets(target, context) : undefined
+  const secrets = wanted.withSecret ? ownSecrets(await openSealed(target, context)) : undefined
   const page = recoverySheet({ target, host: hostname(), date: new Date(), tool: wanted.tool, secrets })
   const text =
-    wanted.recipient === undefined ? page : await encryptByGpg(to ?? 'the recovery sheet', page, wanted.recipient, context.signal)
+    wanted.recipient === undefined ? page : await encryptByGpg(to ?? 'the recovery sheet', page, [wanted.recipient], context.signal)
   if (to === undefined) {
     yield { kind: 'text', text: text.trimEnd() }
     return
@@ -94,6 +96,9 @@ export async function* giveNote(target: Target, context: Context): AsyncGenerato
   }
   yield { kind: 'file', target: target.name, path, action: context.mode === 'act' ? 'written' : 'would write' }
 }
+
+/** What was kept elsewhere opens the store no more: doctor warns again. */
+export const forgetNote = (target: Target): void => rmSync(noteFile(target.name), { force: true })
 
 /** When that was noted; undefined where it was not, or the secrets are younger than the note. */
 export async function notedRecovery(target: Target): Promise<string | undefined> {

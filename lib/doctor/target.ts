@@ -2,14 +2,20 @@
 import { join } from 'node:path'
 import type { Context, Target } from '../contract.ts'
 import { localRepository } from '../engine/restic/tool.ts'
+import { placesOf } from '../engine.ts'
 import { Failure } from '../failure.ts'
 import { judge } from '../guard.ts'
 import { liesIn } from '../newtarget.ts'
 import { cacheDir, stateDir } from '../paths.ts'
 import { gather } from '../preflight.ts'
+import { scheduledVerbs, scheduleOf } from '../schedule/verbs.ts'
 import { notedRecovery } from '../sheet.ts'
 import { isSecondStore, loadTarget } from '../target.ts'
+import { scheduled, startersOf } from '../timer/list.ts'
+import { planSystemd } from '../timer/systemd.ts'
+import { wantedOf } from '../timer/wanted.ts'
 import { blocked, type Found, ok, warning } from './finding.ts'
+import { notifyFindings } from './notify.ts'
 import { closed, sameDevice, space, writable } from './place.ts'
 import { failed, ownLocks, secretsOf, store } from './store.ts'
 import { installedUnit, mayWrite } from './unit.ts'
@@ -32,8 +38,10 @@ export async function* targetFindings(name: string, context: Context): AsyncGene
   yield* found
   if (secrets) yield* store(target, secrets, context)
   else yield warning('store', 'not looked at: its secrets were not opened', 'see above')
+  yield* notifyFindings(target, secrets)
   yield* places(target)
   yield* sandboxed(target)
+  yield* started(target, context)
   yield await keptElsewhere(target)
 }
 
@@ -66,16 +74,45 @@ async function* places(target: Target): AsyncGenerator<Found> {
   } else if (target.paths.length > 0) yield ok('store place', `the repository '${local}' lies on another file system than what it saves`)
 }
 
+/** The units of what is scheduled, and of backup, which may be started by hand. */
 async function* sandboxed(target: Target): AsyncGenerator<Found> {
-  const unit = await installedUnit(target.name)
-  if (!unit) return
-  const local = localRepository(target)
-  const wanted = [stateDir(target.name), cacheDir(target.name), ...(local === undefined ? [] : [local])]
-  const shut = wanted.filter((path) => !mayWrite(unit.sandbox, path))
-  if (shut.length === 0) yield ok('sandbox', `'${unit.file}' may write where the target writes`)
-  for (const path of shut) {
-    const remedy = `systemctl edit kedge-backup@${target.name}: [Service] ReadWritePaths=${path}`
-    yield blocked('sandbox', `'${unit.file}' may not write '${path}'`, remedy, 'permission')
+  const wanted = [stateDir(target.name), cacheDir(target.name), ...(await placesOf(target))]
+  const timed = scheduledVerbs.filter((verb) => scheduleOf(target, verb))
+  for (const verb of new Set(['backup', ...timed])) {
+    const unit = await installedUnit(verb, target.name)
+    if (!unit) continue
+    const shut = wanted.filter((path) => !mayWrite(unit.sandbox, path))
+    if (shut.length === 0) yield ok('sandbox', `'${unit.file}' may write where the target writes`)
+    for (const path of shut) {
+      const remedy = `kedge schedule install ${target.name}; or systemctl edit kedge-${verb}@${target.name}: [Service] ReadWritePaths=${path}`
+      yield blocked('sandbox', `'${unit.file}' may not write '${path}'`, remedy, 'permission')
+    }
+  }
+}
+
+/** Whether something starts what is scheduled, and as the settings say. */
+async function* started(target: Target, context: Context): AsyncGenerator<Found> {
+  const house = { targets: [target], wanted: wantedOf(target), broken: new Set<string>(), statuses: [] }
+  const starters = await startersOf(context)
+  const idle: string[] = []
+  for await (const rows of scheduled(house, starters, new Date())) {
+    for (const { verb, by } of rows) {
+      if (by === '-') idle.push(verb)
+      else yield ok('schedule', `${verb} is started by ${by === 'scheduler' ? 'kedge scheduler' : by}`)
+    }
+  }
+  if (idle.length > 0)
+    yield warning(
+      'schedule',
+      `nothing on this machine starts what is scheduled: ${idle.join(', ')}`,
+      `kedge schedule install ${target.name}`,
+    )
+  const timed = house.wanted.some(({ unit }) => starters.timers.has(`${unit}.timer`))
+  const plan = timed ? await planSystemd(house, false, context) : undefined
+  const old = plan?.steps.filter((step) => step.target === target.name && step.action !== 'unchanged') ?? []
+  if (old.length > 0) {
+    const list = old.map(({ path }) => `'${path}'`).join(', ')
+    yield warning('schedule', `systemd's units are not as the settings want them: ${list}`, `kedge schedule install ${target.name}`)
   }
 }
 

@@ -1,8 +1,9 @@
-// The sandbox of the installed systemd unit: where a backup that it starts may write. Facts: systemd.exec(5).
+// The sandbox of the installed systemd units: where a run that one starts may write. Facts: systemd.exec(5), systemd.unit(5).
 import { readdir, readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { liesIn } from '../newtarget.ts'
+import { unitDir } from '../timer/machine.ts'
 
 export type Sandbox = {
   /** 'all': only what `writable` names may be written; 'system': all but /usr, /boot, /efi and /etc; 'none': no limit. */
@@ -19,7 +20,7 @@ export function sandboxOf(text: string, user = false): Sandbox {
     settings.set(key, value === '' ? [] : [...(settings.get(key) ?? []), value])
   }
   const last = (key: string) => settings.get(key)?.at(-1) ?? 'no'
-  const list = (key: string) => (settings.get(key) ?? []).flatMap((value) => value.split(/\s+/))
+  const list = (key: string) => (settings.get(key) ?? []).flatMap(wordsOf)
   const under = (root: string, key: string) => list(key).map((name) => join(root, name.split(':')[0] ?? ''))
   const roots = user ? [join(homedir(), '.local/state'), join(homedir(), '.cache')] : ['/var/lib', '/var/cache']
   const protect = last('ProtectSystem')
@@ -34,6 +35,12 @@ export function sandboxOf(text: string, user = false): Sandbox {
   }
 }
 
+/** Words in quotes or without; a percent sign is doubled. */
+const wordsOf = (value: string): string[] =>
+  [...value.matchAll(/"((?:\\.|[^"\\])*)"|(\S+)/g)].map(([, quoted, plain]) =>
+    (quoted?.replace(/\\(.)/g, '$1') ?? plain ?? '').replaceAll('%%', '%'),
+  )
+
 /** Whether the sandbox lets a unit write there. Pure. */
 export function mayWrite(sandbox: Sandbox, path: string): boolean {
   if (liesIn(path, sandbox.writable)) return true
@@ -43,21 +50,20 @@ export function mayWrite(sandbox: Sandbox, path: string): boolean {
 }
 
 const folders = () =>
-  process.geteuid?.() === 0
-    ? ['/etc/systemd/system', '/usr/local/lib/systemd/system', '/usr/lib/systemd/system', '/lib/systemd/system']
-    : [join(homedir(), '.config/systemd/user')]
+  process.geteuid?.() === 0 ? [unitDir(), '/usr/local/lib/systemd/system', '/usr/lib/systemd/system', '/lib/systemd/system'] : [unitDir()]
 
-/** The unit that backs a target up, as systemd would read it; undefined where none is installed. */
+/** The unit that runs a verb on a target, as systemd would read it; undefined where none is installed. */
 export async function installedUnit(
+  verb: string,
   target: string,
   places: readonly string[] = folders(),
 ): Promise<{ file: string; sandbox: Sandbox } | undefined> {
   for (const place of places) {
-    const file = join(place, 'kedge-backup@.service')
+    const file = join(place, `kedge-${verb}@.service`)
     const text = await readUnit(file)
     if (text === undefined) continue
-    const more = await Promise.all(['kedge-backup@.service.d', `kedge-backup@${target}.service.d`].map((name) => dropIns(places, name)))
-    return { file, sandbox: sandboxOf([text, ...more.flat()].join('\n'), process.geteuid?.() !== 0) }
+    const more = await dropIns(places, ['kedge-.service.d', `kedge-${verb}@.service.d`, `kedge-${verb}@${target}.service.d`])
+    return { file, sandbox: sandboxOf([text, ...more].join('\n'), process.geteuid?.() !== 0) }
   }
   return undefined
 }
@@ -71,14 +77,17 @@ async function readUnit(file: string): Promise<string | undefined> {
   }
 }
 
-async function dropIns(places: readonly string[], name: string): Promise<string[]> {
-  const texts: string[] = []
-  for (const place of places.toReversed()) {
-    const names = await readdir(join(place, name)).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT' || error.code === 'ENOTDIR' || error.code === 'EACCES') return []
-      throw error
-    })
-    for (const each of names.filter((file) => file.endsWith('.conf')).sort()) texts.push((await readUnit(join(place, name, each))) ?? '')
+/** In the order of their names, wherever they lie; of one name the nearest to the unit counts, and of several places the first. */
+async function dropIns(places: readonly string[], folders: readonly string[]): Promise<string[]> {
+  const texts = new Map<string, string>()
+  for (const folder of folders) {
+    for (const place of places.toReversed()) {
+      const names = await readdir(join(place, folder)).catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT' || error.code === 'ENOTDIR' || error.code === 'EACCES') return []
+        throw error
+      })
+      for (const each of names.filter((file) => file.endsWith('.conf'))) texts.set(each, (await readUnit(join(place, folder, each))) ?? '')
+    }
   }
-  return texts
+  return [...texts].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, text]) => text)
 }

@@ -27,6 +27,8 @@ export const kinds: Readonly<Record<string, Kind>> = {
   init: { lock: 'write', record: true, hooked: true },
   accept: { lock: 'write', record: true, hooked: true, closed: true },
   unlock: { lock: 'write', record: true, hooked: true },
+  rotate: saving,
+  secret: { lock: 'write', closed: true },
   rename: { lock: 'write', closed: true },
   remove: { lock: 'write', closed: true },
   check: { lock: 'check', record: true, hooked: true, told: true },

@@ -27,6 +27,7 @@ const reported: ReadonlySet<Row['kind']> = new Set([
   'store',
   'marked',
   'lock',
+  'rotated',
 ])
 
 type Values = Readonly<Record<string, string>>

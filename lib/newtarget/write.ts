@@ -8,12 +8,14 @@ import { setEnvKey } from '../env.ts'
 import { Failure } from '../failure.ts'
 import { words } from '../keys.ts'
 import { replaceFile } from '../ledger.ts'
+import { newPassphrase } from '../newpassphrase.ts'
 import { liesIn, planTarget } from '../newtarget.ts'
 import { readPassphrase } from '../passphrase.ts'
 import { targetsDir } from '../paths.ts'
 import { recoverySheet, sheetFile } from '../recovery.ts'
 import type { CommandLine, FileRow, Text } from '../rows.ts'
-import { newPassword, openSecrets, sealSecrets } from '../secret.ts'
+import { sealSecrets } from '../seal.ts'
+import { newPassword, openSecrets } from '../secret.ts'
 import { quote } from '../shell.ts'
 import { exists } from '../source/paths.ts'
 import { loadTarget, targetDir } from '../target.ts'
@@ -108,7 +110,8 @@ async function writeSecrets(target: Target, { recipient, secrets }: Wanted, how:
     return undefined
   }
   const password = how.existing ? await existingPassword(name, how.passwordFd, context) : newPassword()
-  const passphrase = secret === 'gpg' && recipient === undefined ? await newPassphrase(name, context) : undefined
+  const passphrase =
+    secret === 'gpg' && recipient === undefined ? await newPassphrase(name, context, '--passphrase-fd or --recipient') : undefined
   const sealed = await sealSecrets(
     dir,
     secret,
@@ -123,27 +126,6 @@ async function existingPassword(name: string, fd: number | undefined, context: C
   if (password !== undefined) return password
   if (fd === undefined) throw new Failure('misuse', 'option missing: --password-fd', { hint: 'without a terminal nobody can be asked' })
   return (await readPassphrase(`the repository of '${name}'`, { signal: context.signal, ask: undefined, passphraseFd: fd })) ?? ''
-}
-
-/** Typed twice, or from its descriptor. */
-async function newPassphrase(name: string, context: Context): Promise<string> {
-  const ask = context.ask
-  const twice =
-    ask &&
-    (async () => {
-      const first = await ask(`a new passphrase for the secrets of '${name}':`, { hidden: true })
-      const again = await ask('the same again:', { hidden: true })
-      if (first !== again) throw new Failure('misuse', 'the two passphrases differ')
-      return first
-    })
-  const passphrase = await readPassphrase(`the secrets of '${name}'`, {
-    signal: context.signal,
-    ask: twice,
-    passphraseFd: context.passphraseFd,
-  })
-  if (passphrase === undefined)
-    throw new Failure('misuse', 'option missing: --passphrase-fd or --recipient', { hint: 'without a terminal nobody can be asked' })
-  return passphrase
 }
 
 /** The file in which the first target names its second store. */

@@ -1,0 +1,223 @@
+// Secrets moved to another passphrase, key or provider. The new file is written and proven first, SECRET= is switched by one
+// replacement of target.env, and only then the old file goes: a call that was cut off leaves a target that opens, and the next ends it.
+import { lstat, readFile, realpath, rm, stat } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { basename, dirname, join } from 'node:path'
+import type { Context, Provider, Rows, RunContext, Target } from './contract.ts'
+import { installed } from './engine/restic/installed.ts'
+import { setEnvKey } from './env.ts'
+import { Failure } from './failure.ts'
+import { isAbsent, readJson, replaceFile } from './ledger.ts'
+import { perform } from './lifecycle.ts'
+import { newPassphrase, typedTwice } from './newpassphrase.ts'
+import { stateDir } from './paths.ts'
+import { wipe } from './privatefile.ts'
+import { heading, recoverySheet, sheetFile } from './recovery.ts'
+import type { CommandLine, FileRow } from './rows.ts'
+import { type How, sealText, sweepHalves, syncFolder } from './seal.ts'
+import { openByHand, sealByHand } from './sealbyhand.ts'
+import { openSealed, openText } from './secret.ts'
+import { type FileProvider, hasFile, secretFile, secretFiles } from './secretfile.ts'
+import { readSecrets } from './secrettext.ts'
+import { quote } from './shell.ts'
+import { loadTarget } from './target.ts'
+
+export type Wanted = {
+  /** `seal` takes plain secrets only, `reseal` sealed ones. */
+  readonly action: 'seal' | 'reseal'
+  readonly to: string | undefined
+  readonly recipients: readonly string[]
+  readonly newPassphraseFd: number | undefined
+}
+type Move = { readonly from: FileProvider; readonly to: FileProvider }
+
+/** Failure `misuse` where options do not go together, or the target's provider is none that kedge writes. */
+export async function* reseal(target: Target, wanted: Wanted, context: Context): AsyncGenerator<Rows, number> {
+  if (context.mode === 'explain') {
+    yield* explained(target, checked(target, wanted), wanted)
+    return 0
+  }
+  return yield* perform('secret', target, context, async function* (inner) {
+    const ended = context.mode === 'act' ? yield* endMove(target, inner) : undefined
+    // What was asked for may be what the call that was cut off had begun.
+    if (ended && wanted.action === 'seal' && ended.secret !== 'file') return
+    const move = checked(ended ?? target, wanted)
+    yield* moved(ended ?? target, move, wanted, inner)
+  })
+}
+
+function checked(target: Target, { action, to, recipients, newPassphraseFd }: Wanted): Move {
+  const misuse = (message: string, hint?: string) => new Failure('misuse', message, { hint })
+  const from = target.secret
+  const cannot = `cannot ${action} the secrets of '${target.name}'`
+  if (!hasFile(from))
+    throw misuse(`${cannot}: ${from === 'none' ? 'SECRET is none' : 'SECRET_COMMAND, which kedge cannot write, gives them'}`)
+  if (action === 'seal' && from !== 'file') throw misuse(`${cannot}: they are sealed (SECRET=${from})`, 'kedge secret reseal changes how')
+  if (action === 'reseal' && from === 'file')
+    throw misuse(`${cannot}: they lie in plain text (SECRET=file)`, 'kedge secret seal seals them')
+  const next = to ?? (recipients.length > 0 || newPassphraseFd !== undefined || from === 'file' ? 'gpg' : from)
+  const allowed = action === 'seal' ? ['gpg', 'credential'] : Object.keys(secretFiles)
+  if (!allowed.includes(next)) throw misuse(`option '--to': not one of ${allowed.join(', ')}: '${next}'`)
+  if (next !== 'gpg' && (recipients.length > 0 || newPassphraseFd !== undefined))
+    throw misuse(`option '--${recipients.length > 0 ? 'recipient' : 'new-passphrase-fd'}' is for --to gpg`)
+  if (recipients.length > 0 && newPassphraseFd !== undefined) throw misuse("option '--new-passphrase-fd' does not go with --recipient")
+  return { from, to: next as FileProvider }
+}
+
+async function* moved(target: Target, { from, to }: Move, wanted: Wanted, context: RunContext): AsyncGenerator<FileRow> {
+  const [old, fresh] = [join(target.dir, secretFiles[from]), join(target.dir, secretFiles[to])]
+  const row = (path: string, action: FileRow['action']): FileRow => ({ kind: 'file', target: target.name, path, action })
+  if (old !== fresh && (await isThere(fresh)))
+    throw new Failure('misuse', `'${fresh}' exists, and is not in force (SECRET=${from})`, { hint: 'look what it holds, and move it away' })
+  const opened = await openText(target, context)
+  if (opened.from !== old)
+    throw new Failure('misuse', `cannot ${wanted.action} the secrets of '${target.name}': they come from '${opened.from}'`)
+  readSecrets(opened.text, opened.from, target.name)
+  if (context.mode === 'dry-run') {
+    yield row(fresh, 'would write')
+    if (old !== fresh) {
+      yield row(join(target.dir, 'target.env'), 'would write')
+      yield row(old, 'would remove')
+    }
+    return
+  }
+  const how = await howOf(target, to, wanted, (opened.sealing?.passphrases ?? 0) > 0, context)
+  if (old === fresh) {
+    await sealText(target, to, opened.text, { ...how, signal: context.signal })
+    yield row(fresh, 'written')
+    return
+  }
+  await replaceFile(moveFile(target), JSON.stringify({ from, to } satisfies Move))
+  try {
+    await sealText(target, to, opened.text, { ...how, signal: context.signal })
+    await prove({ ...target, secret: to }, opened.text, how, context)
+    await switchTo(target, to)
+  } catch (error) {
+    // It is not in force, and the note that says so must not stay: what lies there later may be the operator's.
+    await rm(fresh, { force: true })
+    await rm(moveFile(target), { force: true })
+    throw error
+  }
+  yield row(fresh, 'written')
+  yield row(join(target.dir, 'target.env'), 'written')
+  yield* endMove(await loadTarget(target.name), context)
+}
+
+async function howOf(
+  target: Target,
+  to: FileProvider,
+  { recipients, newPassphraseFd }: Wanted,
+  opensByPassphrase: boolean,
+  context: Context,
+): Promise<How> {
+  if (to !== 'gpg') return {}
+  if (recipients.length > 0) return { recipients }
+  if (newPassphraseFd !== undefined && newPassphraseFd === context.passphraseFd)
+    throw new Failure('misuse', "options '--passphrase-fd' and '--new-passphrase-fd' name one descriptor")
+  // Where the old passphrase came from a descriptor, the new one must not be taken from it.
+  if (newPassphraseFd === undefined && opensByPassphrase) {
+    if (context.ask) return { passphrase: await typedTwice(target.name, context.ask) }
+    throw new Failure('misuse', 'option missing: --new-passphrase-fd or --recipient', { hint: 'without a terminal nobody can be asked' })
+  }
+  const asked = newPassphraseFd === undefined ? context : { ...context, passphraseFd: newPassphraseFd }
+  return { passphrase: await newPassphrase(target.name, asked, '--new-passphrase-fd or --recipient') }
+}
+
+/** The new file opens where it lies, by the way of every run. */
+async function prove(target: Target, text: string, { passphrase }: How, { signal }: RunContext): Promise<void> {
+  const context = { signal, ask: undefined, passphraseFd: undefined, ...(passphrase !== undefined && { passphrase }) }
+  const values = await openSealed(target, context)
+  const expected = readSecrets(text, '', target.name)
+  if (JSON.stringify(values) !== JSON.stringify(expected))
+    throw new Failure('damaged', `cannot use '${secretFile(target.dir, target.secret)}': it does not hold what was sealed`)
+}
+
+/** SECRET= in target.env, replaced at once; the file itself where it is a link, its mode stays. */
+async function switchTo(target: Target, to: Provider): Promise<void> {
+  const file = join(target.dir, 'target.env')
+  const real = await realpath(file)
+  await replaceFile(real, setEnvKey(await readFile(real, 'utf8'), 'SECRET', to), (await stat(real)).mode & 0o777)
+  await syncFolder(dirname(real))
+}
+
+const moveFile = (target: Target) => join(stateDir(target.name), 'reseal.json')
+
+/** Whether a move to another provider was cut off; undefined where none was. */
+export const cutOff = (target: Target): Promise<Move | undefined> => readJson<Move>(moveFile(target))
+
+/** The target once a move that was cut off is ended: whoever changes its secrets otherwise begins with this. */
+export async function* settled(target: Target, context: Context): AsyncGenerator<Rows, Target> {
+  if (context.mode !== 'act' || !(await cutOff(target))) return target
+  yield* perform('secret', target, context, (inner) => endMove(target, inner))
+  return await loadTarget(target.name)
+}
+
+/** Ends a move that was switched already, and takes back one that was not. Gives the target as it is then, where there was one. */
+async function* endMove(target: Target, context: RunContext): AsyncGenerator<FileRow, Target | undefined> {
+  const move = await cutOff(target)
+  if (!move) return undefined
+  const row = (path: string): FileRow => ({ kind: 'file', target: target.name, path, action: 'removed' })
+  const old = target.secret === move.to ? move.from : target.secret === move.from ? move.to : undefined
+  if (old) {
+    const file = join(target.dir, secretFiles[old])
+    await sweepHalves(target.dir, basename(file))
+    if (await isThere(file)) {
+      await discard(file, old, context)
+      yield row(file)
+    }
+  }
+  if (target.secret === move.to) await told(target, move, context)
+  await rm(moveFile(target), { force: true })
+  return target
+}
+
+async function discard(file: string, provider: FileProvider, context: RunContext): Promise<void> {
+  if (provider === 'file') {
+    const { nlink } = await lstat(file)
+    await wipe(file)
+    if (nlink > 1) context.warn(`'${file}' had ${nlink - 1} further names: what they name still holds the secrets in plain text`, 'partial')
+    context.log('copies of the plain secrets may remain: in backups, in journals of the file system, in spare blocks of the disk')
+  } else await rm(file)
+  await syncFolder(dirname(file))
+}
+
+/** What else said how the secrets are opened. */
+async function told(target: Target, { from, to }: Move, context: RunContext): Promise<void> {
+  const file = sheetFile(target.dir)
+  const text = await readFile(file, 'utf8').catch((error: unknown) => {
+    if (isAbsent(error)) return ''
+    throw error
+  })
+  if (text.startsWith(heading)) {
+    const tool = (await installed())?.text
+    await replaceFile(file, recoverySheet({ target, host: hostname(), date: new Date(), tool, secrets: undefined }), 0o600)
+  }
+  context.log(
+    `the secrets of '${target.name}' are in '${secretFile(target.dir, to)}' now: the recovery sheet that is kept elsewhere is void`,
+  )
+  if (to === 'file') context.log('they lie in plain text: whoever reads the disk or a copy of it reads every snapshot')
+  if (from === 'credential' || to === 'credential')
+    context.log(`where timers are installed, their units must be written anew: kedge schedule install ${target.name}`)
+}
+
+async function isThere(file: string): Promise<boolean> {
+  try {
+    await lstat(file)
+    return true
+  } catch (error) {
+    if (isAbsent(error)) return false
+    throw error
+  }
+}
+
+function* explained(target: Target, { from, to }: Move, { recipients }: Wanted): Generator<CommandLine> {
+  const line = (command: string): CommandLine => ({ kind: 'command', command })
+  yield line(
+    `umask 077; text=$(${openByHand(target)}) || exit; printf '%s\\n' "$text" | { ${sealByHand(target, to, recipients)}; } || exit`,
+  )
+  if (from === to) return
+  yield line(openByHand({ ...target, secret: to }).concat(' > /dev/null || exit'))
+  const [file, fresh] = [quote(join(target.dir, 'target.env')), quote(join(target.dir, '.target.env.new'))]
+  yield line(`cp -p ${file} ${fresh} && { grep -v '^SECRET=' ${file}; echo SECRET=${to}; } > ${fresh} && mv ${fresh} ${file}`)
+  yield line(`rm -f ${quote(join(target.dir, secretFiles[from]))}`)
+}

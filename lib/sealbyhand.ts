@@ -1,0 +1,28 @@
+// Secrets opened and sealed by hand: what --explain prints of it. Pure.
+import { join } from 'node:path'
+import type { Target } from './contract.ts'
+import { type FileProvider, secretFile, secretFiles } from './secretfile.ts'
+import { quote } from './shell.ts'
+
+type Place = Pick<Target, 'name' | 'dir'>
+
+/** Prints the secrets. */
+export function openByHand(target: Pick<Target, 'name' | 'dir' | 'secret' | 'env'>): string {
+  const file = quote(secretFile(target.dir, target.secret) ?? '')
+  if (target.secret === 'gpg') return `gpg --decrypt ${file}`
+  if (target.secret === 'credential') return `systemd-creds decrypt --name=kedge-${target.name} ${file} -`
+  return target.secret === 'command' ? `(${target.env.SECRET_COMMAND})` : `cat ${file}`
+}
+
+/** Reads the secrets on stdin, and replaces the file when all went well. `recipients`: none means a passphrase, which gpg asks for. */
+export function sealByHand({ name, dir }: Place, provider: FileProvider, recipients: readonly string[]): string {
+  const file = join(dir, secretFiles[provider])
+  const [at, fresh] = [quote(file), quote(`${file}.new`)]
+  const to = recipients.length > 0 ? `--encrypt ${recipients.map((key) => `--recipient ${quote(key)}`).join(' ')}` : '--symmetric'
+  const seal = {
+    gpg: `gpg ${to} --output ${fresh}`,
+    credential: `systemd-creds encrypt --name=kedge-${name} - ${fresh}`,
+    file: `(umask 377; cat > ${fresh})`,
+  }[provider]
+  return `${seal} && mv -f ${fresh} ${at}`
+}

@@ -1,0 +1,91 @@
+// The text of systemd's units: timers, drop-ins of a house and of a target, the templates with the command of this machine. Pure.
+// Facts: systemd.unit(5), systemd.syntax(7), systemd.timer(5), systemd.exec(5).
+
+/** A file below the folder of units. `target`: whose it is; `-` is every target's. */
+export type UnitFile = { readonly name: string; readonly text: string; readonly target: string }
+export type Timed = {
+  /** The name without its suffix. */
+  readonly unit: string
+  readonly target: string
+  readonly verb: string
+  readonly expression: string
+  readonly calendars: readonly string[]
+  /** Seconds. */
+  readonly jitter: number
+}
+/** What the services of one target's verb need besides the templates. */
+export type Needs = {
+  readonly writable: readonly string[]
+  readonly credentials: readonly { readonly name: string; readonly file: string }[]
+}
+
+/** The first words of each file that install writes: remove takes away no other. */
+export const mark = '# Written by kedge schedule install'
+const header = `${mark}, which may write it anew: put changes into a drop-in (systemctl edit).\n`
+export const isMarked = (text: string): boolean => text.startsWith(mark)
+
+export type Owner = { readonly verb: string; readonly target: string }
+/** Whose a file is, and for which verb, by its name: `kedge-notify@backup:web1.service.d/…` is web1's backup's; undefined for a house's. */
+export function ownerOf(name: string): Owner | undefined {
+  if (/^kedge-digest\b/.test(name)) return { verb: 'digest', target: '-' }
+  const [, verb, target] = /^kedge-(?:notify@)?(\w+)[@:]([^/]+?)\.(?:timer|service)(?:\.d\/|$)/.exec(name) ?? []
+  return verb && target ? { verb, target } : undefined
+}
+
+const doubled = (text: string) => text.replaceAll('%', '%%')
+/** One word of a list, as systemd reads it back. */
+export const unitWord = (text: string): string =>
+  /^[\w@%+=:,./-]+$/.test(text) ? doubled(text) : `"${doubled(text).replace(/[\\"]/g, '\\$&')}"`
+/** A command line in which nothing expands; in the program's own path a dollar sign is one already. */
+export const execWords = (command: readonly string[]): string =>
+  command.map((word, i) => (i === 0 ? unitWord(word) : unitWord(word).replaceAll('$', '$$$$'))).join(' ')
+
+/** The command of the templates in systemd/. */
+const shipped = '/usr/local/bin/kedge'
+
+/** A template of systemd/ with this machine's command in it. */
+export const placed = (text: string, command: readonly string[]): string =>
+  header + text.replace(/^(ExecStart=.*)$/m, (line) => line.replace(shipped, () => execWords(command)))
+
+/** What a user's manager cannot do, or does not need. */
+export const needsRoot = (name: string): boolean => name.endsWith('-system.conf')
+
+export function timerUnit({ unit, target, verb, expression, calendars, jitter }: Timed): UnitFile {
+  const what = target === '-' ? `kedge ${verb}` : `kedge ${verb} of ${target}`
+  const lines = [
+    '[Unit]',
+    `Description=${what} (${doubled(expression)})`,
+    'Documentation=man:kedge-schedule(1)',
+    '',
+    '[Timer]',
+    ...calendars.map((calendar) => `OnCalendar=${calendar}`),
+    '# A run that was missed while the machine was off is made up for.',
+    'Persistent=yes',
+    ...(jitter > 0 ? [`RandomizedDelaySec=${jitter}`, 'FixedRandomDelay=yes'] : []),
+    '',
+    '[Install]',
+    'WantedBy=timers.target',
+  ]
+  return { name: `${unit}.timer`, text: `${header}${lines.join('\n')}\n`, target }
+}
+
+/** A drop-in with what one service needs; undefined where that is nothing. `unit`: the service's name. */
+export function needsUnit(unit: string, target: string, { writable, credentials }: Needs): UnitFile | undefined {
+  const lines = [
+    // One that is not there now, as on a disk that is not mounted, must not keep kedge from saying so.
+    ...writable.map((path) => `ReadWritePaths=${unitWord(`-${path}`)}`),
+    ...credentials.map(({ name, file }) => `LoadCredentialEncrypted=${name}:${doubled(file)}`),
+  ]
+  if (lines.length === 0) return undefined
+  return { name: `${unit}.d/50-target.conf`, text: `${header}[Service]\n${lines.join('\n')}\n`, target }
+}
+
+/** What is not where systemd and kedge look for it by themselves; undefined where all is. */
+export function houseUnit(environment: Readonly<Record<string, string>>, writable: readonly string[]): UnitFile | undefined {
+  const lines = [
+    ...Object.entries(environment).map(([key, value]) => `Environment=${unitWord(`${key}=${value}`)}`),
+    ...writable.map((path) => `ReadWritePaths=${unitWord(`-${path}`)}`),
+  ]
+  if (lines.length === 0) return undefined
+  return { name: 'kedge-.service.d/40-house.conf', text: `${header}[Service]\n${lines.join('\n')}\n`, target: '-' }
+}
