@@ -11,6 +11,7 @@ import { createComplaints } from './scheduler/complaints.ts'
 import { createCrew } from './scheduler/crew.ts'
 import { choose, labelOf, longestPause, pauseUntil, upcoming } from './scheduler/duty.ts'
 import { createRoster, type Roster } from './scheduler/roster.ts'
+import { kedgeCommand } from './self.ts'
 import { quote, shown } from './shell.ts'
 
 export type Options = {
@@ -52,7 +53,7 @@ async function takeLock(): Promise<Lock> {
 
 async function* serve({ jobs, once }: Options, context: Context): AsyncGenerator<Rows, number> {
   const bell = createBell()
-  const crew = createCrew(context, bell.ring)
+  const crew = createCrew(await kedgeCommand(), context, bell.ring)
   const complaints = createComplaints(context.report)
   const roster = createRoster(complaints, (name) => context.log(`kedge: ${name} loads again`))
   const agenda = createAgenda(roster, await readAttempts(complaints), complaints)

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { Target } from '../contract.ts'
 import { houseDir } from '../paths.ts'
+import { ownCommand } from '../self.ts'
 
 /** `shown`: as an operator writes it. */
 export type Command = { words: readonly string[]; shown: readonly string[]; verb: boolean; env?: Readonly<Record<string, string>> }
@@ -13,7 +14,7 @@ export function commandFor(target: string, [first = '', ...rest]: readonly strin
   if (operands === undefined) return { words: [first, ...rest], shown: [first, ...rest], verb: false }
   const more = shared.filter((option) => !rest.includes(option))
   const words = [first, ...more, ...withTarget(operands, rest, target)]
-  return { words: [process.execPath, join(houseDir(), 'dist', 'kedge.cjs'), ...words], shown: ['kedge', ...words], verb: true }
+  return { words: [...ownCommand(), ...words], shown: ['kedge', ...words], verb: true }
 }
 
 /**

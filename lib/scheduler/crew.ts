@@ -1,9 +1,7 @@
 // The runs that a scheduler has started: each a kedge of its own, in a group of its own.
-import { join } from 'node:path'
 import { type Child, start } from '../child.ts'
 import type { Context } from '../contract.ts'
 import { exitStatuses } from '../failure.ts'
-import { houseDir } from '../paths.ts'
 import type { Ended } from '../rows.ts'
 import { type Duty, labelOf } from './duty.ts'
 
@@ -22,8 +20,8 @@ export type Crew = {
 /** Seconds: kedge gives its tools 20 to end, and has a record to write then. */
 const grace = 45
 
-/** `onEnd`: called after each end. */
-export function createCrew(context: Context, onEnd: () => void): Crew {
+/** `kedge`: the command that starts it. `onEnd`: called after each end. */
+export function createCrew(kedge: readonly string[], context: Context, onEnd: () => void): Crew {
   const running = new Map<string, Child>()
   let over: Ended[] = []
 
@@ -48,9 +46,8 @@ export function createCrew(context: Context, onEnd: () => void): Crew {
       return new Set(running.keys())
     },
     start(duty) {
-      const command = [process.execPath, join(houseDir(), 'dist', 'kedge.cjs'), ...duty.command]
       const prefix = duty.target || duty.verb
-      const child = start(command, { stdout: 'ignore', grace, onStderr: (line) => context.log(`${prefix}: ${line}`) })
+      const child = start([...kedge, ...duty.command], { stdout: 'ignore', grace, onStderr: (line) => context.log(`${prefix}: ${line}`) })
       running.set(duty.target, child)
       void follow(child, duty)
     },

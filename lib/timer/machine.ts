@@ -1,11 +1,10 @@
-// What this machine has to start runs with, and by which command kedge is started there.
-import { readFile, realpath, stat } from 'node:fs/promises'
+// What this machine has to start runs with.
+import { stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { callerVar } from '../env.ts'
 import { findInPath } from '../executable.ts'
 import { Failure } from '../failure.ts'
-import { houseDir } from '../paths.ts'
 
 export const ways = ['systemd', 'crontab', 'rc.d'] as const
 export type Way = (typeof ways)[number]
@@ -34,25 +33,6 @@ async function isThere(path: string): Promise<boolean> {
     () => false,
   )
 }
-
-/** The command that starts this kedge without PATH: /usr/local/bin/kedge where that is this one. */
-export async function kedgeCommand(installed = '/usr/local/bin/kedge'): Promise<string[]> {
-  const program = join(houseDir(), 'dist', 'kedge.cjs')
-  return (await startsThis(installed, program)) ? [installed] : [process.execPath, program]
-}
-
-async function startsThis(command: string, program: string): Promise<boolean> {
-  const real = await resolved(program)
-  const there = await resolved(command)
-  if (there === undefined) return false
-  if (there === real) return true
-  // A wrapper that setup wrote names the program.
-  const text = await readFile(there, 'utf8').catch(() => '')
-  const named = [...text.matchAll(/\/[^'"\n]*kedge\.cjs/g)].map(([path]) => path)
-  return (await Promise.all(named.map(resolved))).some((path) => path === real)
-}
-
-const resolved = async (path: string): Promise<string | undefined> => await realpath(path).catch(() => undefined)
 
 /** Where systemd looks for the units that an administrator wrote. */
 export function unitDir(): string {

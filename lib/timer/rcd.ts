@@ -8,8 +8,9 @@ import { Failure } from '../failure.ts'
 import { isAbsent, replaceFile } from '../ledger.ts'
 import { houseDir } from '../paths.ts'
 import type { CommandLine, FileRow } from '../rows.ts'
+import { kedgeCommand } from '../self.ts'
 import { quote, shown } from '../shell.ts'
-import { isRoot, kedgeCommand } from './machine.ts'
+import { isRoot } from './machine.ts'
 import { mark } from './units.ts'
 
 export type Places = { readonly script: string; readonly from: string }
