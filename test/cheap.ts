@@ -9,19 +9,33 @@ type KeyFile = { kdf: 'scrypt'; N: number; r: number; p: number; salt: string; d
 
 /** Gives the key of a local repository that the password opens cheap parameters; the password stays. */
 export function cheapen(repository: string, password: string): void {
+  const { file, key, master } = find(repository, password)
+  write(repository, key, password, master)
+  fs.rmSync(file, { force: true })
+}
+
+/** Adds a cheap key for another password, as `restic key add` adds one that takes seconds. */
+export function addCheap(repository: string, password: string, another: string): void {
+  const { key, master } = find(repository, password)
+  write(repository, key, another, master)
+}
+
+function find(repository: string, password: string): { file: string; key: KeyFile; master: Buffer } {
   const folder = path.join(repository, 'keys')
   for (const name of fs.readdirSync(folder)) {
-    const old = path.join(folder, name)
-    const key = JSON.parse(fs.readFileSync(old, 'utf8')) as KeyFile
+    const file = path.join(folder, name)
+    const key = JSON.parse(fs.readFileSync(file, 'utf8')) as KeyFile
     const master = open(derive(password, key), Buffer.from(key.data, 'base64'))
-    if (!master) continue
-    const cheap = { ...key, N: 2, r: 1, p: 1, salt: randomBytes(64).toString('base64') }
-    const text = JSON.stringify({ ...cheap, data: seal(derive(password, cheap), master).toString('base64') })
-    fs.writeFileSync(path.join(folder, createHash('sha256').update(text).digest('hex')), text, { mode: 0o400 })
-    fs.rmSync(old, { force: true })
-    return
+    if (master) return { file, key, master }
   }
   throw new Error(`no key in ${folder} that the password opens`)
+}
+
+function write(repository: string, key: KeyFile, password: string, master: Buffer): void {
+  const cheap = { ...key, N: 2, r: 1, p: 1, salt: randomBytes(64).toString('base64') }
+  const text = JSON.stringify({ ...cheap, data: seal(derive(password, cheap), master).toString('base64') })
+  const name = createHash('sha256').update(text).digest('hex')
+  fs.writeFileSync(path.join(repository, 'keys', name), text, { mode: 0o400 })
 }
 
 const derive = (password: string, { N, r, p, salt }: Pick<KeyFile, 'N' | 'r' | 'p' | 'salt'>) =>

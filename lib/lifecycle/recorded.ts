@@ -56,7 +56,7 @@ export async function* recorded(
   let failure: unknown
   let lock: Lock | undefined
   let secrets: Values | undefined
-  let rest: () => void = () => undefined
+  let rest: () => Promise<void> = async () => undefined
   let starting: Promise<void> | undefined
   const warn: RunContext['warn'] = (message, kind) => {
     partial ||= kind !== undefined
@@ -150,7 +150,7 @@ export async function* recorded(
       await starting
       if (kind.told) await notifyEnd(target, row, before, secrets, context)
     }
-    rest()
+    await rest()
     endLog()
   }
   return partial ? statusOf.partial : 0

@@ -59,6 +59,8 @@ export function timerUnit({ unit, target, verb, expression, calendars, jitter }:
     '',
     '[Timer]',
     ...calendars.map((calendar) => `OnCalendar=${calendar}`),
+    '# A minute late, as by default, 02:59 would come twice on the night when clocks go back.',
+    'AccuracySec=1s',
     '# A run that was missed while the machine was off is made up for.',
     'Persistent=yes',
     ...(jitter > 0 ? [`RandomizedDelaySec=${jitter}`, 'FixedRandomDelay=yes'] : []),

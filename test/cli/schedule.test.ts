@@ -443,7 +443,7 @@ mkdir -p system/rc.d; mount --bind system /etc; mount --bind local /usr/local/bi
 ! '${process.execPath}' '${path.join(dist, 'kedge.cjs')}' schedule install --by rc.d 2>why
 cp kedge /usr/local/bin; : >told
 kedge schedule install --by rc.d; kedge schedule install --by rc.d
-cp /etc/rc.d/kedged written; ls -l /etc/rc.d/kedged | cut -c 1-10
+cp /etc/rc.d/kedged written; chmod u+w /etc/rc.d/kedged; echo '# older' >>/etc/rc.d/kedged; kedge schedule install --by rc.d; ls -l /etc/rc.d/kedged | cut -c 1-10
 kedge schedule remove --by rc.d; kedge schedule remove --by rc.d
 cp '${path.join(root, 'openbsd/kedged')}' /etc/rc.d/kedged
 kedge schedule install --by rc.d || echo $?; kedge schedule remove --by rc.d; ls /etc/rc.d`
@@ -452,11 +452,12 @@ kedge schedule install --by rc.d || echo $?; kedge schedule remove --by rc.d; ls
   const result = await startProgram(m, 'unshare', [namespace, 'sh', '-c', script], { env }).result
   assert.equal(result.status, 0, result.stderr)
   const row = '/etc/rc.d/kedged\t'
-  assert.equal(result.stdout, `${row}written\t-\n${row}unchanged\t-\n-r-xr-xr-x\n${row}removed\t-\n15\nkedged\n`)
+  assert.equal(result.stdout, `${row}written\t-\n${row}unchanged\t-\n${row}written\t-\n-r-xr-xr-x\n${row}removed\t-\n15\nkedged\n`)
   assert.match(fs.readFileSync(path.join(m.dir, 'why'), 'utf8'), /which is not this kedge/)
   assert.match(result.stderr, /refusing to replace '\/etc\/rc.d\/kedged'/)
   const told = fs.readFileSync(path.join(m.dir, 'told'), 'utf8').trim().split('\n')
-  assert.deepEqual(told, ['check kedged', 'enable kedged', 'start kedged', 'check kedged', 'stop kedged', 'disable kedged'])
+  const begun = ['check kedged', 'enable kedged', 'start kedged', 'check kedged', 'check kedged', 'enable kedged', 'restart kedged']
+  assert.deepEqual(told, [...begun, 'stop kedged', 'disable kedged'])
   const [first, second, ...rest] = fs.readFileSync(path.join(m.dir, 'written'), 'utf8').split('\n')
   assert.equal([first, ...rest].join('\n'), fs.readFileSync(path.join(root, 'openbsd/kedged'), 'utf8'))
   assert.match(second ?? '', /^# Written by kedge schedule install/)
