@@ -4,7 +4,7 @@ import { command } from '../lib/cli.ts'
 export default command(
   {
     summary: 'show, edit, seal and check the secrets of a target, and rotate its password',
-    operands: 'action target',
+    operands: 'show-keys|edit|seal|reseal|rotate-password|check target',
     options: {
       to: { value: 'PROVIDER', help: 'seal, reseal: gpg or credential; reseal: file too' },
       recipient: { value: 'KEY', many: true, help: 'seal, reseal: encrypt to this gpg key' },

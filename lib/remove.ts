@@ -57,6 +57,7 @@ export async function* removeTarget(name: string, agreed: boolean, context: Cont
   }
   if (real !== dir) context.log(`'${dir}' was a link: the folder '${real}' is left where it is`)
   for (const other of await naming(name)) context.log(`warning: ${other} still names '${name}'`)
+  context.log(`'kedge schedule install' takes away what started its runs`)
   context.log(`the repository is untouched; the target, with its secrets, is in '${archive}': tar -xzpf puts it back with -C /`)
 }
 

@@ -104,7 +104,7 @@ export async function* renameTarget(old: string, now: string, context: Context):
     await release()
   }
   context.log(`the snapshots keep the tag kedge:${old}: SNAPSHOTS_OF='${names}' takes them in`)
-  context.log(`timers, crontabs and recovery sheets that name '${old}' want the new name too`)
+  context.log(`'kedge schedule install' renews what starts its runs; crontabs and recovery sheets that name '${old}' want the new name too`)
 }
 
 async function settings(dir: string): Promise<Readonly<Record<string, string>>> {

@@ -71,7 +71,7 @@ test('the synopsis of a page names the command, its operands and each of its own
     const [, synopsis = ''] = /\.Sh SYNOPSIS\n([\s\S]*?)\.Sh /.exec(source(verb)) ?? []
     assert.match(synopsis, new RegExp(`^\\.Nm kedge ${verb}$`, 'm'), `docs/kedge-${verb}.1`)
     const words = new Set(synopsis.split(/\s+/))
-    for (const operand of operands.match(/\w+/g) ?? []) assert.ok(words.has(operand), `docs/kedge-${verb}.1 has no operand '${operand}'`)
+    for (const operand of operands.match(/[\w-]+/g) ?? []) assert.ok(words.has(operand), `docs/kedge-${verb}.1 has no operand '${operand}'`)
     for (const [name, { short }] of Object.entries(options))
       assert.ok(words.has(`-${name}`) || (short && words.has(short)), `the synopsis of docs/kedge-${verb}.1 has no option '${name}'`)
   }
