@@ -1,10 +1,10 @@
 // Executables that a run calls: hooks/EVENT of the house and of the target. Found when the target is read, run without a shell.
-import { constants, readdirSync, statSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { start } from './child.ts'
 import type { Context, Hook, Target } from './contract.ts'
 import { callerEnv } from './env.ts'
-import { isExecutable } from './executable.ts'
+import { foreign, untrusted } from './executable.ts'
 import { Failure } from './failure.ts'
 import { duration, parseDuration } from './format.ts'
 import { words } from './keys.ts'
@@ -15,7 +15,7 @@ import type { RunRow } from './rows.ts'
 import { explained } from './shell.ts'
 
 /** The verbs that call hooks: those that take a lock and are on record. */
-export const hookedVerbs = ['backup', 'prune', 'copy', 'check', 'drill', 'forget', 'hold', 'init', 'accept', 'unlock', 'rotate'] as const
+const hookedVerbs = ['backup', 'prune', 'copy', 'check', 'drill', 'forget', 'hold', 'init', 'accept', 'unlock', 'rotate'] as const
 const always = ['on-success', 'on-warning', 'on-failure', 'finally']
 const known = [...hookedVerbs.flatMap((verb) => [`before-${verb}`, `after-${verb}`]), ...always]
 /** With this status a before-hook says: not now. The number is automake's for a skipped test. */
@@ -25,7 +25,8 @@ const skip = 77
 function readHooks(folder: string): { found: Hook[]; faults: string[] } {
   const found: Hook[] = []
   const names = namesIn(folder)
-  const faults = names.length > 0 && statSync(folder).mode & 0o002 ? [`${folder}: everybody may write it`] : []
+  const open = names.length > 0 ? foreign(folder) : undefined
+  const faults = open ? [`${folder}: ${open}`] : []
   for (const event of names.filter((name) => !name.startsWith('.') && !name.endsWith('~'))) {
     const file = join(folder, event)
     const wrong = wrongHook(event, file)
@@ -50,12 +51,7 @@ function wrongHook(event: string, file: string): string | undefined {
     const like = nearest(event, known)
     return `no such hook${like ? `, did you mean ${like}?` : ': before-VERB, after-VERB, on-success, on-warning, on-failure, finally'}`
   }
-  const { mode, uid } = statSync(file)
-  if ((mode & constants.S_IFMT) !== constants.S_IFREG) return 'a hook must be a file'
-  if (mode & 0o002) return 'everybody may write it'
-  // What root runs, no user of the machine may choose.
-  if (uid !== 0 && uid !== process.geteuid?.()) return `it belongs to user ${uid}: it must belong to root, or to who runs kedge`
-  return isExecutable(file) ? undefined : 'a hook must be executable'
+  return untrusted(file)
 }
 
 /** The house's hooks, then the target's; after a run in the opposite order, so that what was opened last is closed first. */
@@ -71,8 +67,11 @@ const hooksFor = (target: Target, event: string): Hook[] => {
 
 export type Run = Pick<RunRow, 'target' | 'run' | 'verb' | 'start' | 'state' | 'status'> & Partial<RunRow>
 
+// The kernel takes no NUL in an environment, and at most 128 KiB a variable.
+const harmlessText = (text: string) => text.replaceAll('\0', '').slice(0, 8000)
+
 /** What a hook reads of the run in its environment; the record on its stdin has more. */
-export function hookEnv(event: string, run: Run, log: string): Record<string, string> {
+function hookEnv(event: string, run: Run, log: string): Record<string, string> {
   return {
     KEDGE_HOOK: event,
     KEDGE_TARGET: run.target,
@@ -82,7 +81,7 @@ export function hookEnv(event: string, run: Run, log: string): Record<string, st
     KEDGE_RUN_STATE: run.state,
     KEDGE_RUN_STATUS: run.state === 'running' ? '' : String(run.status),
     KEDGE_RUN_CLASS: run.class ?? '',
-    KEDGE_RUN_MESSAGE: run.message ?? '',
+    KEDGE_RUN_MESSAGE: harmlessText(run.message ?? ''),
     KEDGE_RUN_LOG: log,
   }
 }
@@ -115,7 +114,7 @@ export async function runAll(event: string, given: Given): Promise<string[]> {
       if (status !== 0) trouble.push(`hook '${file}' failed: status ${status}`)
     } catch (error) {
       if (!(error instanceof Failure)) throw error
-      trouble.push(error.message)
+      trouble.push(given.signal?.aborted ? `hook '${file}' was not finished: ${error.message}` : error.message)
     }
   }
   return trouble
@@ -139,6 +138,7 @@ async function call(event: string, file: string, { target, run, context, signal,
     stdout: 'ignore',
     timeout: parseDuration(limit) ?? 0,
     signal,
+    grace: 5,
     onStderr: say,
     onGroup,
   })
@@ -146,7 +146,7 @@ async function call(event: string, file: string, { target, run, context, signal,
   try {
     return (await child.done).status
   } catch (error) {
-    if (!(error instanceof Failure)) throw error
+    if (!(error instanceof Failure) || signal?.aborted) throw error
     if (error.class === 'timeout') throw new Failure('timeout', `hook '${file}' did not end within ${duration(parseDuration(limit) ?? 0)}`)
     throw new Failure('tool', `cannot run hook '${file}': ${error.message.replace(/^cannot start [^:]*: /, '')}`, { cause: error })
   }

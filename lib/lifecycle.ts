@@ -39,7 +39,7 @@ export async function* perform(
     yield* preamble(target)
     if (kind.hooked) yield* explainHooks(`before-${verb}`, target, verb)
     yield* body(bare(context, {}))
-    if (kind.hooked) for (const event of [`after-${verb}`, 'finally']) yield* explainHooks(event, target, verb)
+    if (kind.hooked) for (const event of [`after-${verb}`, 'on-success', 'finally']) yield* explainHooks(event, target, verb)
     return 0
   }
   if (context.mode === 'dry-run' || !kind.record) return yield* unrecorded(verb, target, context, kind, body, names)

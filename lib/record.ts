@@ -26,6 +26,9 @@ export type End = {
   forced: string[]
 }
 
+/** Characters of a message that are kept: a target may have thousands of faults. */
+const longest = 8000
+
 export function ended({ target, run, verb, start, failure, partial, warnings, results, forced }: End): RunRow {
   const seconds = Math.round((Date.now() - start.getTime()) / 100) / 10
   const more = { ...(warnings.length > 0 && { warnings }), ...(forced.length > 0 && { forced }), ...(results.length > 0 && { results }) }
@@ -34,7 +37,7 @@ export function ended({ target, run, verb, start, failure, partial, warnings, re
     const state = partial || warnings.length > 0 ? 'warning' : 'success'
     return { ...base, state, status: partial ? statusOf.partial : 0, ...(partial && { class: 'partial' as Class }), ...more }
   }
-  const message = redact(failure instanceof Error ? failure.message : String(failure))
+  const message = redact(failure instanceof Error ? failure.message : String(failure)).slice(0, longest)
   if (failure instanceof Failure) {
     const state = failure.class === 'skipped' ? 'skipped' : 'failed'
     return {

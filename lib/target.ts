@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, isAbsolute, join, normalize } from 'node:path'
 import type { Origin, Provider, Target } from './contract.ts'
 import { parseEnv } from './env.ts'
-import { isExecutable } from './executable.ts'
+import { untrusted } from './executable.ts'
 import { Failure } from './failure.ts'
 import { parseDuration, parseSize } from './format.ts'
 import { type KeyName, keys, passedThrough, words, wrongForm, wrongTag } from './keys.ts'
@@ -198,9 +198,8 @@ function readStreams(dir: string): { found: { name: string; file: string }[]; fa
     .filter((name) => !name.startsWith('.') && !name.endsWith('~'))
     .sort()
     .map((name) => join(dir, name))) {
-    const { mode } = statSync(file)
-    if (!isExecutable(file)) faults.push(`${file}: a stream must be an executable file`)
-    else if (mode & 0o002) faults.push(`${file}: everybody may write it`)
+    const wrong = untrusted(file)
+    if (wrong) faults.push(`${file}: ${wrong}`)
     else found.push({ name: basename(file), file })
   }
   return { found, faults }

@@ -65,7 +65,7 @@ export async function* recorded(
   }
   const group = (pgid: number) => {
     groups.push(pgid)
-    if (!lock) showRunning(state, place, { ...running, groups })
+    if (!kind.lock) showRunning(state, place, { ...running, groups })
     lock?.note(pgid).catch((error: Error) => context.log(`kedge: cannot note a child in the lock: ${error.message}`))
   }
   const record = () => ended({ target: target.name, run, verb, start, failure, partial, warnings, results, forced: [...context.forced] })
@@ -122,24 +122,37 @@ export async function* recorded(
     limit.clear()
     // A reader that went away aborts the signal too: then the generator is returned, and no error was thrown.
     failure ??= context.signal.aborted ? context.signal.reason : undefined
-    const after = async (event: string, row: RunRow) => {
-      for (const trouble of await runAll(event, hooked(undefined, row))) warn(trouble, 'tool')
+    // Whatever goes wrong here, the run is to be on record, its lock free, and its end told.
+    const attempt = async (what: string, work: () => Promise<unknown>) => {
+      try {
+        await work()
+      } catch (error) {
+        // The work is done, or its own failure says more; but a run of which this is missing is not done in full.
+        partial = true
+        const { code, message, stack } = error as NodeJS.ErrnoException
+        context.log(`kedge: cannot ${what}: ${error instanceof Failure || code ? message : stack}`)
+      }
     }
     if (kind.hooked) {
-      for (const row of crashed) for (const event of [`after-${row.verb}`, ...eventsAfter(row)]) await after(event, row)
-      await after(`after-${verb}`, record())
-      for (const event of eventsAfter(record())) await after(event, record())
+      const hurry = hurried(context)
+      const after = async (event: string, row: RunRow) => {
+        for (const trouble of await runAll(event, hooked(hurry.signal, row))) warn(trouble, 'tool')
+      }
+      await attempt('call the hooks', async () => {
+        for (const row of crashed) for (const event of [`after-${row.verb}`, ...eventsAfter(row)]) await after(event, row)
+        await after(`after-${verb}`, record())
+        for (const event of eventsAfter(record())) await after(event, record())
+      })
+      hurry.clear()
     }
+    let before: RunRow | undefined
+    if (kind.told && target.env.NOTIFY)
+      await attempt('read the last run', async () => {
+        before = (await readLast(state))[verb]?.last
+      })
     const row = record()
-    const before = kind.told && target.env.NOTIFY ? (await readLast(state))[verb]?.last : undefined
-    try {
-      // A mistyped option is no run: it must not stand for the last one, which may have found damage.
-      if (!(failure instanceof Failure && failure.class === 'misuse')) await keep(target, row)
-    } catch (error) {
-      // The work is done, or its own failure says more; but a run that is not on record is not done in full.
-      partial = true
-      context.log(`kedge: cannot record the run: ${(error as Error).message}`)
-    }
+    // A mistyped option is no run: it must not stand for the last one, which may have found damage.
+    if (!(failure instanceof Failure && failure.class === 'misuse')) await attempt('record the run', () => keep(target, row))
     // Without the lock the state that is shown is another run's.
     if (lock || !kind.lock) clearRunning(state, place)
     // What cannot be released is found dead by the next run.
@@ -154,4 +167,28 @@ export async function* recorded(
     endLog()
   }
   return partial ? statusOf.partial : 0
+}
+
+/** Milliseconds that hooks have together once a signal ended the run: what started it does not wait long. */
+const patience = 10_000
+
+/** A signal that ends hooks: so long after the first signal to kedge, and at once with the second. */
+function hurried(context: Context): { signal: AbortSignal; clear: () => void } {
+  const controller = new AbortController()
+  const end = () => controller.abort(new Failure('timeout', 'the run was cancelled'))
+  let timer: NodeJS.Timeout | undefined
+  const hurry = () => {
+    timer ??= setTimeout(end, patience)
+  }
+  if (context.signal.aborted) hurry()
+  else context.signal.addEventListener('abort', hurry, { once: true })
+  context.onSignal?.(() => context.signal.aborted && end())
+  return {
+    signal: controller.signal,
+    clear: () => {
+      clearTimeout(timer)
+      context.signal.removeEventListener('abort', hurry)
+      context.onSignal?.(() => undefined)
+    },
+  }
 }

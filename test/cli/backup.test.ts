@@ -266,7 +266,7 @@ test('all faults of a target are told at once with file, line and column, and no
     new RegExp(`^  ${env}:${at + 4}:1: not KEY=value$`),
     new RegExp(`^  ${env}:${at + 5}:11: unquoted ';'`),
     new RegExp(`^  ${path.join(web1.dir, 'paths')}:1: not an absolute path: 'relative'$`),
-    new RegExp(`^  ${path.join(web1.dir, 'streams/plain')}: a stream must be an executable file$`),
+    new RegExp(`^  ${path.join(web1.dir, 'streams/plain')}: it is not an executable file$`),
   ]
   for (const fault of faults)
     assert.ok(

@@ -205,8 +205,8 @@ test('hooks that cannot be trusted or are no hooks are faults of the target, all
   assert.equal(result.status, 2)
   assert.match(result.stderr, /before-bakup: no such hook, did you mean before-backup\?/)
   assert.match(result.stderr, /after-backup: everybody may write it/)
-  assert.match(result.stderr, /finally: a hook must be executable/)
-  assert.match(result.stderr, /on-failure: a hook must be a file/)
+  assert.match(result.stderr, /finally: it is not an executable file/)
+  assert.match(result.stderr, /on-failure: it is not an executable file/)
   assert.doesNotMatch(result.stderr, /on-success/)
   fs.rmSync(path.join(web1.dir, 'hooks'), { recursive: true })
   fs.chmodSync(path.join(m.config, 'hooks/finally'), 0o755)
@@ -248,5 +248,75 @@ test('SKIP_ON_BATTERY=yes skips a backup on battery with 75, and runs it on main
   assert.match(result.stderr, /the machine runs on its battery/)
   assert.equal(runs(m)[0]?.state, 'skipped')
   fake(m.bin, 'apm', '[ "$*" = -a ] && echo 1')
+  await done(m, ['backup', 'web1'])
+})
+
+test('whatever the message of a failure holds, the hooks are called, the run is on record, and the lock is free', async (t) => {
+  const nul = String.raw`printf 'bad \000 news' >&2; exit 1`
+  const long = `i=0; while [ $i -lt 4000 ]; do echo "a line that is no setting, number $i"; i=$((i+1)); done`
+  for (const command of [nul, long]) {
+    const { m, web1, heard, lines, tell } = await house(t, { SECRET: 'command', SECRET_COMMAND: command })
+    tell(web1.dir, 'after-backup', 'on-failure', 'finally')
+    const result = await kedge(m, ['backup', 'web1'])
+    assert.equal(result.status, command === nul ? 12 : 2)
+    assert.equal(lines().length, 3)
+    const [run] = runs(m)
+    assert.equal(run?.state, 'failed')
+    assert.ok((run?.message?.length ?? 0) <= 8000)
+    fs.rmSync(heard)
+    await kedge(m, ['backup', 'web1'])
+    assert.equal(lines().length, 3, 'the lock was free: nothing is said to have crashed')
+  }
+})
+
+test('after a signal hooks have ten seconds together, a second signal ends them at once, and the run is on record', async (t) => {
+  const { m, web1, hook, lines, tell } = await house(t)
+  tell(web1.dir, 'finally')
+  const [begun, after] = [path.join(m.dir, 'begun'), path.join(m.dir, 'after')]
+  hook(web1.dir, 'before-backup', `touch ${begun}; sleep 300`)
+  hook(web1.dir, 'after-backup', `touch ${after}; sleep 300`)
+  const run = start(m, ['backup', 'web1'])
+  const seen = async (file: string) => {
+    while (!fs.existsSync(file)) await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+  await seen(begun)
+  run.child.kill('SIGTERM')
+  await seen(after)
+  run.child.kill('SIGTERM')
+  const result = await run.result
+  assert.equal(result.status, 143)
+  assert.match(result.stderr, /hook '.*after-backup' was not finished: the run was cancelled/)
+  assert.match(result.stderr, /hook '.*finally' was not finished/)
+  assert.deepEqual(lines(), [])
+  assert.equal(runs(m)[0]?.state, 'cancelled')
+})
+
+test('a run that does not get the lock leaves what is shown of the one that has it', async (t) => {
+  const { m, web1, hook, tell } = await house(t)
+  tell(web1.dir, 'after-prune', 'finally')
+  const [stop, begun] = [path.join(m.dir, 'stop'), path.join(m.dir, 'begun')]
+  hook(web1.dir, 'before-backup', `touch ${begun}; until [ -e ${stop} ]; do sleep 0.1; done`)
+  const first = start(m, ['backup', 'web1'])
+  while (!fs.existsSync(begun)) await new Promise((resolve) => setTimeout(resolve, 50))
+  const shown = () => JSON.parse(fs.readFileSync(path.join(m.state, '.running/web1@write.json'), 'utf8')) as { pid: number; verb: string }
+  const before = shown()
+  assert.equal((await kedge(m, ['prune', 'web1'])).status, 11)
+  assert.deepEqual([shown().pid, shown().verb], [before.pid, 'backup'])
+  fs.writeFileSync(stop, '')
+  assert.equal((await first.result).status, 0)
+})
+
+test('a hook or a stream of another user is a fault, and so is a folder of hooks that is his', async (t) => {
+  if (process.geteuid?.() !== 0) return t.skip('only root can give files away')
+  const { m, web1, hook } = await house(t)
+  const stream = fake(path.join(web1.dir, 'streams'), 'who', 'id -un')
+  const files = [hook(web1.dir, 'finally', 'true'), stream, path.join(web1.dir, 'hooks')]
+  for (const file of files) {
+    fs.chownSync(file, 65534, 65534)
+    const result = await kedge(m, ['backup', 'web1'])
+    assert.equal(result.status, 2)
+    assert.ok(result.stderr.includes(`${file}: it belongs to user 65534`), result.stderr)
+    fs.chownSync(file, 0, 0)
+  }
   await done(m, ['backup', 'web1'])
 })

@@ -69,5 +69,5 @@ test('a folder among the streams is a fault of the target', async (t) => {
   fs.mkdirSync(path.join(dir, 'streams', 'old'))
   const result = await kedge(m, ['config', 'web1'])
   assert.equal(result.status, 2)
-  assert.match(result.stderr, /streams\/old: a stream must be an executable file/)
+  assert.match(result.stderr, /streams\/old: it is not an executable file/)
 })
