@@ -5,7 +5,10 @@ import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { RunRow } from './rows.ts'
 
-/** `damaged`: the run that found damage, until one is good: a later run that failed otherwise mends nothing. Of each verb: the last run, the last good one, the last bad one, and how many ended in each state. Warnings are in the ledger only, but for the message of a run in part. */
+/**
+ * Of each verb: the last run, the last good one, the last bad one, and how many ended in each state. `damaged`: the run that found damage,
+ * until one is good: a later run that failed otherwise mends nothing. Warnings are in the ledger only, but for the message of a run in part.
+ */
 export type Last = { [verb: string]: { last: RunRow; good?: RunRow; bad?: RunRow; damaged?: RunRow; counts: Record<string, number> } }
 
 const ledgerFile = (state: string) => join(state, 'runs.ndjson')

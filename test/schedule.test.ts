@@ -268,7 +268,7 @@ test('jitter is stable, whole, below its limit and spread', () => {
 
 test('a target and verb is shifted always by the same, each by another, and by less than SCHEDULE_JITTER', () => {
   const scheduled = Object.fromEntries(scheduledVerbs.map((verb) => [`SCHEDULE_${verb.toUpperCase()}`, '@daily']))
-  const target = (name: string, env: Record<string, string>) => ({ name, env }) as unknown as Target
+  const target = (name: string, env: Record<string, string>) => ({ name, env, paths: ['/etc'], streams: [] }) as unknown as Target
   const offsets = (name: string, env = {}) =>
     scheduledVerbs.map((verb) => scheduleOf(target(name, { ...scheduled, ...env }), verb)?.offsetSeconds)
   assert.deepEqual(offsets('web1'), [0, 0, 0, 0, 0])
@@ -284,6 +284,12 @@ test('a target and verb is shifted always by the same, each by another, and by l
     offsetSeconds: 0,
   })
   for (const verb of ['backup', 'drill'] as const) assert.equal(scheduleOf(target('web1', { ...env, SCHEDULE_DRILL: '' }), verb), undefined)
+  // As defaults.env has it for all targets.
+  const second = { name: 'second', env: { ...scheduled, SNAPSHOTS_OF: 'web1' }, paths: [], streams: [] } as unknown as Target
+  assert.deepEqual(
+    scheduledVerbs.filter((verb) => scheduleOf(second, verb)),
+    ['prune', 'check', 'drill', 'copy'],
+  )
 })
 
 test('a run that SCHEDULE_JITTER shifts is due by its own time, and late only after every shift that systemd may draw', async () => {
