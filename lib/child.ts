@@ -88,6 +88,8 @@ export function start(command: readonly string[], options: Options = {}): Child 
     ...(options.env && { env: options.env }),
     ...(options.cwd && { cwd: options.cwd }),
   })
+  // Before its streams are looked at: for want of descriptors it has none.
+  if (child.pid === undefined) return { pid: 0, stdin: null, stdout: null, end: () => undefined, done: neverStarted(child, command) }
   options.give?.forEach((text, index) => {
     const end = child.stdio[3 + index] as Writable | null
     end?.on('error', ignoreReset)
@@ -96,7 +98,6 @@ export function start(command: readonly string[], options: Options = {}): Child 
   const held = (child.stdio as readonly unknown[])[5] as Writable | undefined
   held?.on('error', ignoreReset)
   child.stdin?.on('error', ignoreReset)
-  if (child.pid === undefined) return { pid: 0, stdin: null, stdout: null, end: () => undefined, done: neverStarted(child, command) }
   const pid = child.pid
   living.add(pid)
   followStops()

@@ -107,6 +107,9 @@ export function callerEnv(passed: readonly string[] = []): Record<string, string
   return result
 }
 
+/** A text as a variable may hold it: the kernel takes no NUL in an environment, and at most 128 KiB a variable. */
+export const variableText = (text: string): string => text.replaceAll('\0', '').slice(0, 8000)
+
 function scan(source: string): { assignments: Assignment[]; faults: Spot[] } {
   const faults: Spot[] = []
   const assignments: Assignment[] = []

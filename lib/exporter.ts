@@ -1,5 +1,5 @@
 // The metrics of many targets, without opening a store: few calls a target, since an agent may ask every 15 seconds.
-import { constants, statSync } from 'node:fs'
+import { constants, lstatSync, readdirSync, statSync } from 'node:fs'
 import { lstat, open, realpath, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Context, Rows } from './contract.ts'
@@ -22,6 +22,7 @@ export async function exported(names: readonly string[]): Promise<string> {
   const running = allRunning(states)
   // Locks and processes are looked at only where something runs: what that needs is not even loaded otherwise.
   const glance = running.size > 0 ? (await import('./live.ts')).glance : undefined
+  const house = Math.max(changedAt(`${folders}/../defaults.env`, 0), changedIn(`${folders}/../hooks`))
   const now = Date.now()
   const all: { valid: string; lag: string; samples: Samples }[] = []
   for (const target of targets) {
@@ -29,7 +30,9 @@ export async function exported(names: readonly string[]): Promise<string> {
     const places = running.get(target)
     const { samples, at, lags } = (places ? undefined : prepared(state, target)) ?? sampled(target, state, places, glance)
     // What a run has read since it was changed is well; to load a thousand targets would take a second.
-    const valid = at > changedAt(`${folders}/${target}/target.env`) || (await loads(target))
+    const folder = `${folders}/${target}`
+    const changed = Math.max(house, changedAt(`${folder}/target.env`), changedIn(`${folder}/hooks`), changedIn(`${folder}/streams`))
+    const valid = at > changed || (await loads(target))
     all.push({ valid: validity(target, valid), lag: lagText(target, lags, now), samples })
   }
   return metricsText(all)
@@ -37,10 +40,22 @@ export async function exported(names: readonly string[]): Promise<string> {
 
 type Glance = typeof import('./live.ts').glance
 
-/** In milliseconds; for ever young where the file cannot be looked at: then loading tells. */
-function changedAt(file: string): number {
+/** In milliseconds, a change of mode or owner too; for ever young where the file cannot be looked at: then loading tells. */
+function changedAt(file: string, absent = Number.POSITIVE_INFINITY): number {
   try {
-    return statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY
+    return statSync(file, { throwIfNoEntry: false })?.ctimeMs ?? absent
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error
+    return Number.POSITIVE_INFINITY
+  }
+}
+
+/** The same of a folder of executables, and of what lies in it; 0 where there is none. */
+function changedIn(folder: string): number {
+  // A link that leads nowhere has an entry, and is a fault.
+  if (!lstatSync(folder, { throwIfNoEntry: false })) return 0
+  try {
+    return Math.max(changedAt(folder), ...readdirSync(folder).map((name) => changedAt(`${folder}/${name}`)))
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === undefined) throw error
     return Number.POSITIVE_INFINITY

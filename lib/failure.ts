@@ -54,12 +54,16 @@ const classOfErrno: Readonly<Record<string, Class>> = {
   EIO: 'tool',
   ENOTCONN: 'tool',
   ESTALE: 'tool',
+  ENOTDIR: 'config',
+  ELOOP: 'config',
 }
 
 /** What the system refused (permission, space, a dead mount) is trouble to be expected on any machine, wherever it was met; not a bug. */
 export function expected(error: unknown): unknown {
   const { code, syscall, message } = (error ?? {}) as NodeJS.ErrnoException
-  const kind = typeof syscall === 'string' && code !== undefined ? classOfErrno[code] : undefined
+  // A folder that cannot be made since a link on the way leads nowhere.
+  const noPlace = code === 'ENOENT' && syscall === 'mkdir' ? 'config' : undefined
+  const kind = typeof syscall === 'string' && code !== undefined ? (classOfErrno[code] ?? noPlace) : undefined
   return kind ? new Failure(kind, message, { cause: error }) : error
 }
 

@@ -1,9 +1,9 @@
 // Executables that a run calls: hooks/EVENT of the house and of the target. Found when the target is read, run without a shell.
-import { readdirSync } from 'node:fs'
+import { lstatSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { start } from './child.ts'
 import type { Context, Hook, Target } from './contract.ts'
-import { callerEnv } from './env.ts'
+import { callerEnv, variableText } from './env.ts'
 import { foreign, untrusted } from './executable.ts'
 import { Failure } from './failure.ts'
 import { duration, parseDuration } from './format.ts'
@@ -41,7 +41,8 @@ function namesIn(folder: string): string[] {
     return readdirSync(folder).sort()
   } catch (thrown) {
     const error = thrown as NodeJS.ErrnoException
-    if (error.code === 'ENOENT') return []
+    // A link that leads nowhere is not the same as no hooks.
+    if (error.code === 'ENOENT' && !lstatSync(folder, { throwIfNoEntry: false })) return []
     throw new Failure(error.code === 'EACCES' ? 'permission' : 'config', `cannot read '${folder}': ${error.message}`, { cause: error })
   }
 }
@@ -67,9 +68,6 @@ const hooksFor = (target: Target, event: string): Hook[] => {
 
 export type Run = Pick<RunRow, 'target' | 'run' | 'verb' | 'start' | 'state' | 'status'> & Partial<RunRow>
 
-// The kernel takes no NUL in an environment, and at most 128 KiB a variable.
-const harmlessText = (text: string) => text.replaceAll('\0', '').slice(0, 8000)
-
 /** What a hook reads of the run in its environment; the record on its stdin has more. */
 function hookEnv(event: string, run: Run, log: string): Record<string, string> {
   return {
@@ -81,7 +79,7 @@ function hookEnv(event: string, run: Run, log: string): Record<string, string> {
     KEDGE_RUN_STATE: run.state,
     KEDGE_RUN_STATUS: run.state === 'running' ? '' : String(run.status),
     KEDGE_RUN_CLASS: run.class ?? '',
-    KEDGE_RUN_MESSAGE: harmlessText(run.message ?? ''),
+    KEDGE_RUN_MESSAGE: variableText(run.message ?? ''),
     KEDGE_RUN_LOG: log,
   }
 }
@@ -99,9 +97,10 @@ type Given = {
 export async function runBefore(given: Given): Promise<void> {
   const event = `before-${given.run.verb}`
   for (const { file } of hooksFor(given.target, event)) {
-    const status = await call(event, file, given)
-    if (status === skip) throw new Failure('skipped', `hook '${file}' says not now`)
-    if (status !== 0) throw new Failure('tool', `hook '${file}' failed: status ${status}`, { hint: 'the run was not started' })
+    const { status, last } = await call(event, file, given)
+    if (status === skip) throw new Failure('skipped', `hook '${file}' says not now${last && `: ${last}`}`)
+    if (status !== 0)
+      throw new Failure('tool', `hook '${file}' failed: status ${status}${last && `: ${last}`}`, { hint: 'the run was not started' })
   }
 }
 
@@ -110,8 +109,8 @@ export async function runAll(event: string, given: Given): Promise<string[]> {
   const trouble: string[] = []
   for (const { file } of hooksFor(given.target, event)) {
     try {
-      const status = await call(event, file, given)
-      if (status !== 0) trouble.push(`hook '${file}' failed: status ${status}`)
+      const { status, last } = await call(event, file, given)
+      if (status !== 0) trouble.push(`hook '${file}' failed: status ${status}${last && `: ${last}`}`)
     } catch (error) {
       if (!(error instanceof Failure)) throw error
       trouble.push(given.signal?.aborted ? `hook '${file}' was not finished: ${error.message}` : error.message)
@@ -120,12 +119,23 @@ export async function runAll(event: string, given: Given): Promise<string[]> {
   return trouble
 }
 
-/** One hook to its end; what it prints is detail, and in the run's log. */
-async function call(event: string, file: string, { target, run, context, signal, secrets, onGroup }: Given): Promise<number> {
+/** Characters that a hook may print to the run's log. */
+const mostPrinted = 1 << 20
+
+/** One hook to its end; what it prints is detail, and in the run's log. Gives its status and the last line that it printed. */
+async function call(event: string, file: string, { target, run, context, signal, secrets, onGroup }: Given) {
   context.detail(`running hook: ${file}`)
   const limit = target.env.HOOK_TIMEOUT ?? ''
   const wanted = words(target.env.HOOK_SECRETS).flatMap((key) => (secrets[key] === undefined ? [] : [[key, secrets[key]] as const]))
-  const say = (line: string) => context.detail(`${event}: ${line}`)
+  let last = ''
+  let printed = 0
+  const say = (line: string) => {
+    if (line.trim()) last = line.trim().slice(0, 500)
+    const before = printed
+    printed += line.length
+    if (printed <= mostPrinted) context.detail(`${event}: ${line}`)
+    else if (before <= mostPrinted) context.detail(`${event}: it prints too much: the rest is left out`)
+  }
   // sh joins the streams: what a hook prints on stdout is talk as well.
   const child = start(['sh', '-c', 'exec "$0" >&2', file], {
     env: {
@@ -144,7 +154,7 @@ async function call(event: string, file: string, { target, run, context, signal,
   })
   child.stdin?.end(`${JSON.stringify(run)}\n`)
   try {
-    return (await child.done).status
+    return { status: (await child.done).status, last }
   } catch (error) {
     if (!(error instanceof Failure) || signal?.aborted) throw error
     if (error.class === 'timeout') throw new Failure('timeout', `hook '${file}' did not end within ${duration(parseDuration(limit) ?? 0)}`)

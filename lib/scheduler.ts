@@ -2,15 +2,16 @@
 // each run is a kedge of its own, so that what one of them does reaches neither the scheduler nor the next.
 import { join } from 'node:path'
 import type { Context, Rows } from './contract.ts'
-import { Failure, worst } from './failure.ts'
+import { Failure, statusOf, worst } from './failure.ts'
 import { holders, type Lock, take } from './lock.ts'
 import { stateDir } from './paths.ts'
-import { createAgenda } from './scheduler/agenda.ts'
+import { type Agenda, createAgenda } from './scheduler/agenda.ts'
 import { readAttempts, schedulerDir } from './scheduler/attempts.ts'
 import { createComplaints } from './scheduler/complaints.ts'
 import { createCrew } from './scheduler/crew.ts'
 import { choose, labelOf, longestPause, pauseUntil, upcoming } from './scheduler/duty.ts'
 import { createRoster, type Roster } from './scheduler/roster.ts'
+import { createTeller } from './scheduler/teller.ts'
 import { kedgeCommand } from './self.ts'
 import { quote, shown } from './shell.ts'
 
@@ -21,6 +22,8 @@ export type Options = {
   once: boolean
 }
 
+/** Done, done in part, not now: a run that ended so has written its record, or has nothing to tell. */
+const endsWell: readonly number[] = [0, statusOf.partial, statusOf.skipped]
 /** Milliseconds between looks at the targets' files. */
 const lookEvery = 5000
 const ahead = 86_400_000
@@ -53,7 +56,12 @@ async function takeLock(): Promise<Lock> {
 
 async function* serve({ jobs, once }: Options, context: Context): AsyncGenerator<Rows, number> {
   const bell = createBell()
-  const crew = createCrew(await kedgeCommand(), context, bell.ring)
+  const kedge = await kedgeCommand()
+  const teller = createTeller(kedge, context, bell.ring)
+  const crew = createCrew(kedge, context, (duty, status) => {
+    if (!endsWell.includes(status)) teller.tell(duty)
+    bell.ring()
+  })
   const complaints = createComplaints(context.report)
   const roster = createRoster(complaints, (name) => context.log(`kedge: ${name} loads again`))
   const agenda = createAgenda(roster, await readAttempts(complaints), complaints)
@@ -64,7 +72,11 @@ async function* serve({ jobs, once }: Options, context: Context): AsyncGenerator
   context.signal.addEventListener('abort', bell.ring)
   context.onSignal?.((signal) => {
     if (signal === 'SIGHUP') reload = true
-    else if (context.signal.aborted) crew.kill() // the second one
+    else if (context.signal.aborted) {
+      // The second one.
+      crew.kill()
+      teller.kill()
+    }
     bell.ring()
   })
   try {
@@ -73,7 +85,7 @@ async function* serve({ jobs, once }: Options, context: Context): AsyncGenerator
         const changed = await roster.look(reload)
         await agenda.renew(changed || reload)
         if (once && roster.names.length === 0) throw noTarget()
-        if (reload && !once) context.log(`kedge: scheduler: ${sizeOf(roster)}`)
+        if (reload && !once) context.log(`kedge: scheduler: ${sizeOf(roster, agenda)}`)
         reload = false
         looked = performance.now()
       }
@@ -93,13 +105,14 @@ async function* serve({ jobs, once }: Options, context: Context): AsyncGenerator
         if (once) statuses.push(row.status)
         yield row
       }
-      if (once && crew.busy.size === 0 && !choose(agenda.all(), until, crew.busy)) break
+      if (once && crew.busy.size === 0 && !teller.busy && !choose(agenda.all(), until, crew.busy)) break
       await bell.wait(once ? longestPause : pauseUntil(agenda.all(), Date.now()))
     }
   } finally {
     if (crew.busy.size > 0) context.log(`kedge: scheduler: ending ${[...crew.busy].map((name) => name || 'the digest').join(', ')}`)
+    teller.end()
     crew.end()
-    while (crew.busy.size > 0) await bell.wait(longestPause)
+    while (crew.busy.size > 0 || teller.busy) await bell.wait(longestPause)
   }
   yield crew.ended()
   if (!once) return 0
@@ -109,10 +122,10 @@ async function* serve({ jobs, once }: Options, context: Context): AsyncGenerator
 
 const noTarget = () => new Failure('misuse', 'there is no target', { hint: 'kedge new NAME makes one' })
 
-function sizeOf(roster: Roster): string {
-  const all = roster.names.length
-  const targets = roster.loaded === all ? `${all} target${all === 1 ? '' : 's'}` : `${roster.loaded} of ${all} targets load`
-  const duties = roster.duties().length
+function sizeOf({ names, broken }: Roster, agenda: Agenda): string {
+  const all = names.length
+  const targets = broken.length === 0 ? `${all} target${all === 1 ? '' : 's'}` : `${all - broken.length} of ${all} targets load`
+  const duties = [...agenda.all()].length
   return `${targets}, ${duties === 0 ? 'nothing is scheduled' : `${duties} schedule${duties === 1 ? '' : 's'}`}`
 }
 

@@ -11,12 +11,24 @@ import { shown as commandShown, send as runCommand } from '../lib/notify/command
 import type { Notice } from '../lib/notify/notice.ts'
 import { begin, send as ping, ridOf } from '../lib/notify/ping.ts'
 import { settingsOf } from '../lib/notify/settings.ts'
+import { keepPending, sendKept } from '../lib/notify/telling.ts'
 import { send as post, shown as postShown } from '../lib/notify/webhook.ts'
+import type { RunRow } from '../lib/rows.ts'
 import { fake, scratch } from './harness.ts'
 import { certificate } from './smtp.ts'
 import { webServer } from './webhooks.ts'
 
-const record = { kind: 'run', target: 'web1', run: 'r1', verb: 'backup', state: 'failed', status: 1, start: 's', seconds: 1, message: 'm' }
+const record: RunRow = {
+  kind: 'run',
+  target: 'web1',
+  run: 'r1',
+  verb: 'backup',
+  state: 'failed',
+  status: 1,
+  start: '2026-11-20T01:59:59.000Z',
+  seconds: 1,
+  message: 'm',
+}
 const notice: Notice = {
   event: 'failure',
   target: 'web1',
@@ -234,11 +246,11 @@ test('a command that others may write, or that is none, is not run', async (t) =
   fs.chmodSync(shut, 0o600)
   const cases: [string, string][] = [
     [open, 'everybody may write it'],
-    [shut, 'it is not executable'],
-    [dir, 'it is not a file'],
-    [`${dir}/none`, 'no such file'],
+    [shut, 'it is not an executable file'],
+    [dir, 'it is not an executable file'],
+    [`${dir}/none`, 'it is not an executable file'],
     ['mine', 'it is not an absolute path'],
-    [`${mine} --option`, 'no such file'],
+    [`${mine} --option`, 'it is not an executable file'],
   ]
   for (const [file, why] of cases)
     await assert.rejects(runCommand(notice, settings({ NOTIFY_COMMAND: file }), attempts()), {
@@ -254,4 +266,21 @@ test('what --explain prints names no secret', () => {
   assert.doesNotMatch(line, /hidden/)
   assert.match(line, /^printf 'url = "%s"\\nheader = "Authorization: Bearer %s"\\n' "\$WEBHOOK_URL" "\$WEBHOOK_TOKEN" \| curl /)
   assert.match(commandShown(notice, settings(env)), /^printf '%s\\n' '\{.*\}' \| KEDGE_EVENT=failure .* '\/x y'$/)
+})
+
+test('what cannot be kept is sent all the same', async (t) => {
+  const { asked, url } = await webServer(t)
+  const before = process.env.KEDGE_STATE_DIR
+  process.env.KEDGE_STATE_DIR = '/dev/null/no-folder'
+  t.after(() => {
+    if (before === undefined) delete process.env.KEDGE_STATE_DIR
+    else process.env.KEDGE_STATE_DIR = before
+  })
+  const said: unknown[] = []
+  const report = (error: unknown, prefix?: string) => said.push(`${prefix}: ${(error as NodeJS.ErrnoException).code}`)
+  const context = { log: () => undefined, signal: new AbortController().signal, report }
+  const telling = { record, event: 'failure', channels: ['webhook'] } as const
+  await keepPending(telling, context)
+  await assert.rejects(sendKept(telling, settings({ NOTIFY: 'webhook', WEBHOOK_URL: url }), context), { code: 'ENOTDIR' })
+  assert.deepEqual([said, asked.length], [["cannot keep what is to be told of 'web1': ENOTDIR"], 1])
 })

@@ -106,22 +106,45 @@ test('a password is not sent to a server without TLS', async (t) => {
   )
 })
 
-test('without a login a relay may do without TLS', async (t) => {
-  const server = await mailServer(t, { tls: 'none' })
-  await send(notice, settings({ SMTP_URL: at(server) }), attempts())
+/** This machine, by an address that is not known to be it. */
+const elsewhere = (server: MailServer) => `smtp://0.0.0.0:${server.port}`
+
+test('nothing is said to another machine without TLS, also where STARTTLS was taken out of what it offers', async (t) => {
+  for (const answer of ['502 5.5.1 not implemented', '454 4.7.0 not now']) {
+    const server = await mailServer(t, { tls: 'none', answer: (command) => (command === 'STARTTLS' ? answer : undefined) })
+    await assert.rejects(send(notice, settings({ SMTP_URL: elsewhere(server) }), attempts()), {
+      class: 'unreachable',
+      message: `cannot speak TLS with 'smtp://0.0.0.0:${server.port}': ${answer}`,
+      hint: /^only to a mail system of this machine/,
+    })
+    const said = server.lines.filter((line) => !/^(EHLO|STARTTLS)/.test(line))
+    assert.deepEqual([said, server.letters], [[], []], answer)
+  }
+})
+
+test('another machine needs no login for TLS', async (t) => {
+  const signed = certificate(scratch(t), '0.0.0.0')
+  const server = await mailServer(t, { tls: 'starttls', certificate: signed })
+  await send(notice, settings({ SMTP_URL: elsewhere(server), SMTP_CA: signed.file }), attempts())
   assert.deepEqual(
     server.letters.map(({ tls, text }) => [tls, textOf(text)]),
-    [[false, notice.body]],
+    [[true, notice.body]],
   )
 })
 
-test('the mail system of this machine needs no certificate that anybody signed', async (t) => {
-  const server = await mailServer(t, { tls: 'starttls', certificate: certificate(scratch(t)) })
-  await send(notice, settings({ SMTP_URL: at(server) }), attempts())
-  assert.deepEqual(
-    server.letters.map(({ tls, text }) => [tls, textOf(text)]),
-    [[false, notice.body]],
-  )
+test('the mail system of this machine needs no TLS, and no certificate that anybody signed', async (t) => {
+  for (const tls of ['none', 'starttls'] as const) {
+    const server = await mailServer(t, { tls, certificate: certificate(scratch(t)) })
+    for (const host of ['localhost', '127.0.0.1']) await send(notice, settings({ SMTP_URL: `smtp://${host}:${server.port}` }), attempts())
+    assert.deepEqual(
+      server.letters.map(({ tls, text }) => [tls, textOf(text)]),
+      [
+        [false, notice.body],
+        [false, notice.body],
+      ],
+      tls,
+    )
+  }
 })
 
 test('a wrong password is said as that, once, and nothing of it is shown', async (t) => {
@@ -216,6 +239,8 @@ test('a login without its password is not tried', async () => {
 test('--explain sends by curl or sendmail, and names no password', () => {
   const line = shown(notice, settings({ SMTP_URL: 'smtp://me@mail.example.org:587' }, { SMTP_PASSWORD: 'hidden' }))
   assert.doesNotMatch(line, /hidden/)
+  const plain = (url: string) => !shown(notice, settings({ SMTP_URL: url })).includes('--ssl-reqd')
+  assert.deepEqual(['smtp://localhost', 'smtp://[::1]:25', 'smtp://relay.example.org'].map(plain), [true, true, false])
   assert.match(line, /printf 'url = "smtp:\/\/mail\.example\.org:587"\\nuser = "me:%s"\\n' "\$SMTP_PASSWORD" \| curl -fsS -K - --ssl-reqd /)
 })
 

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { conceal } from '../lib/log.ts'
+import { limited } from '../lib/notify/attempts.ts'
 import { digestText, isWell, type TargetFacts } from '../lib/notify/digesttext.ts'
 import { type Event, eventOf, isTold, outcomeOf } from '../lib/notify/event.ts'
 import { judge, parseMissed } from '../lib/notify/missed.ts'
@@ -405,28 +406,67 @@ test('what a unit names is a verb and a target', () => {
     assert.throws(() => parseMissed(words), { name: 'Failure', class: 'misuse' }, words.join(' '))
 })
 
-test('a run that left no record is told of once; one on record has told of itself', () => {
-  const what = { verb: 'backup', target: 'web1' }
+const what = { verb: 'backup', target: 'web1' }
+const unknown: Parameters<typeof judge>[1] = { dead: [], bad: undefined, refused: [], tellings: [], loads: true, now }
+/** What is told for a unit that failed at seven: the message of a run without a record, `untold` for one with, or nothing. */
+function judged(known: Partial<typeof unknown>): string {
+  const found = judge(what, { ...unknown, ...known })
+  return 'missed' in found ? (found.missed.message ?? '') : 'untold' in found ? `untold: ${found.over ?? 'all'}` : 'nothing'
+}
+
+test('a run that died is told of once, whatever else is on record', () => {
   const dead = [{ run: 'r1', start: '2026-11-20T06:00:00.000Z', pid: 4 }]
-  const at = (time: string) => ({ run: 'x', at: time })
-  const recent = run({ start: '2026-11-20T06:40:00.000Z', seconds: 1000 })
-  const nothing = { dead: [], last: undefined, untold: [], told: undefined, now }
-  const told = (known: Parameters<typeof judge>[1]) => {
-    const found = judge(what, known)
-    return 'missed' in found ? found.missed.message : undefined
-  }
-  assert.equal(told({ ...nothing, dead }), 'its process 4 ended without a record')
-  assert.equal(told({ ...nothing, dead, last: recent }), 'its process 4 ended without a record', 'whatever else is on record')
-  assert.equal(told({ ...nothing, dead, told: { run: 'r1', at: '2026-11-20T06:58:01.000Z' } }), undefined)
-  assert.match(told(nothing) ?? '', /^the backup left no record/)
-  assert.equal(told({ ...nothing, last: recent }), undefined, 'it ended four minutes ago')
-  assert.deepEqual(judge(what, { ...nothing, last: recent, untold: ['mail'] }), { untold: recent }, 'its own mail was not taken')
+  const died = 'its process 4 ended without a record'
+  assert.equal(judged({ dead }), died)
+  assert.equal(judged({ dead, bad: run({ start: '2026-11-20T06:59:00.000Z' }) }), died)
+  assert.equal(judged({ dead, tellings: [{ run: 'r0', at: '2026-11-20T06:59:00.000Z' }] }), died)
+  assert.equal(judged({ dead, tellings: [{ run: 'r1', at: '2026-11-20T06:59:00.000Z' }] }), 'nothing')
   assert.match(
-    told({ ...nothing, dead, told: { run: 'r1', at: '2026-11-20T06:00:01.000Z' } }) ?? '',
+    judged({ dead, tellings: [{ run: 'r1', at: '2026-11-20T06:00:00.000Z' }] }),
     /^the backup left no record/,
-    'a death that was told of long ago hides no later failure',
+    'that is long ago',
   )
-  assert.match(told({ ...nothing, last: run() }) ?? '', /^the backup left no record/, 'the last record is of another run')
-  assert.equal(told({ ...nothing, told: at('2026-11-20T06:59:00.000Z') }), undefined)
-  assert.match(told({ ...nothing, told: at('2026-11-20T06:00:00.000Z') }) ?? '', /^the backup left no record/)
+})
+
+test('a run on record is told of where it could not do so itself', () => {
+  const bad = run({ run: 'r2', start: '2026-11-20T06:40:00.000Z', seconds: 1170 }) // it ended half a minute ago
+  const told = { run: 'r2', at: '2026-11-20T06:59:40.000Z' }
+  assert.equal(judged({ bad }), 'untold: all', 'it was killed before it began to tell')
+  assert.equal(judged({ bad, tellings: [told] }), 'nothing')
+  assert.equal(judged({ bad, tellings: [told], refused: ['mail'] }), 'untold: mail')
+  const slow = run({ run: 'r2', start: '2026-11-20T06:40:00.000Z', seconds: 600 })
+  assert.equal(judged({ bad: slow, tellings: [told] }), 'nothing', 'its channels took long')
+})
+
+test('a record is of the run that failed only where it can be', () => {
+  const none = /^the backup left no record/
+  assert.match(judged({}), none)
+  const told = { run: 'r2', at: '2026-11-20T06:55:01.000Z' }
+  const earlier = run({ run: 'r2', start: '2026-11-20T06:55:00.000Z', seconds: 1 })
+  assert.match(judged({ bad: earlier, tellings: [told] }), none, 'that of a timer of five minutes is another run')
+  const now = run({ run: 'r2', start: '2026-11-20T06:59:58.000Z', seconds: 1 })
+  assert.match(judged({ bad: now, tellings: [{ ...told, at: now.start }], loads: false }), none, 'no run of a target that does not load')
+  const missed = { run: 'r3', at: '2026-11-20T06:59:59.000Z' }
+  assert.equal(judged({ bad: earlier, tellings: [told, missed], loads: false }), 'nothing', 'what left no record is told of once')
+})
+
+test('from a cancel on there are ten seconds in all to tell, however long an attempt may take', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const cancel = new AbortController()
+  const [before, after] = [limited(3600, cancel.signal), limited(1, cancel.signal)]
+  t.mock.timers.tick(2000)
+  assert.deepEqual([before.signal.aborted, before.seconds, after.signal.aborted], [false, 3600, false])
+  cancel.abort()
+  assert.deepEqual([before.seconds, after.seconds], [8, 1])
+  const late = limited(3600, cancel.signal)
+  t.mock.timers.tick(1000)
+  assert.deepEqual(
+    [before, after, late].map(({ signal }) => signal.aborted),
+    [false, true, false],
+  )
+  t.mock.timers.tick(7000)
+  assert.deepEqual(
+    [before, late].map(({ signal }) => signal.aborted),
+    [true, true],
+  )
 })

@@ -6,8 +6,10 @@ import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Drilled, RunRow, Snapshot } from '../lib/rows.ts'
+import { grace } from '../lib/scheduler/crew.ts'
 import { cheapen } from './cheap.ts'
 import { fake, growTree, type Machine, machine, newTarget, type Result, root, sameTree, startProgram } from './harness.ts'
+import { makeStore } from './store.ts'
 
 const openbsd = path.join(root, 'openbsd')
 const stand = path.join(root, 'test/openbsd')
@@ -149,54 +151,76 @@ test('the machine is what it claims: no /proc, no bash, no systemd, no GNU optio
   }
 })
 
-for (const shell of shells)
-  test(`under ${shell} with a plain PATH a target is made, saved, checked, and restored to the same bytes`, async (t) => {
-    const here = place(t, shell)
-    if (!here) return
-    const { m, source, inside } = here
-    const kedge = async (...args: string[]) => await well(inside('kedge', ...args))
-    const repo = path.join(m.dir, 'r')
-    await kedge('new', 'web1', '--path', source, '--repo', repo, '--secret', 'file', '--keep', 'last=2', '--schedule', yearly)
-    const dir = path.join(m.config, 'targets', 'web1')
-    fake(dir, 'streams/app.sql', `[ ! -e ${m.dir}/slow ] || { echo $$ >${m.dir}/pid; while :; do sleep 1; done; }\necho 'select 1'`)
-    fake(dir, 'hooks/before-backup', `echo "$KEDGE_TARGET" >>${m.dir}/hooked`)
-    await kedge('init', 'web1')
-    cheapen(repo, passwordOf(m))
-    await kedge('backup', 'web1')
-    const snapshots = (await kedge('list', 'web1', '--json')).rows as Snapshot[]
-    assert.equal(snapshots.length, 2, 'the paths and the stream')
-    const to = path.join(m.dir, 'to')
-    await kedge('restore', 'web1', 'latest', '--to', to)
-    sameTree(source, path.join(to, source))
-    assert.equal((await kedge('cat', 'web1', 'latest:/app.sql')).stdout, 'select 1\n')
-    await kedge('check', 'web1')
-    const ofPaths = snapshots.find(({ stream }) => stream === undefined)?.id ?? ''
-    const [drilled] = (await kedge('drill', 'web1', ofPaths, '--json')).rows as Drilled[]
-    assert.ok(drilled && drilled.source > 0, JSON.stringify(drilled))
-    await kedge('prune', '-n', 'web1')
-    await kedge('status')
-    await kedge('doctor', 'web1').catch(() => undefined)
+test('under posh with a plain PATH a target is made, saved, checked, and restored to the same bytes', async (t) => {
+  const here = place(t, 'posh')
+  if (!here) return
+  const { m, source, inside } = here
+  const kedge = async (...args: string[]) => await well(inside('kedge', ...args))
+  const repo = path.join(m.dir, 'r')
+  await kedge('new', 'web1', '--path', source, '--repo', repo, '--secret', 'file', '--keep', 'last=2', '--schedule', yearly)
+  scriptsOf(m)
+  await kedge('init', 'web1')
+  cheapen(repo, passwordOf(m))
+  await kedge('backup', 'web1')
+  const snapshots = (await kedge('list', 'web1', '--json')).rows as Snapshot[]
+  assert.equal(snapshots.length, 2, 'the paths and the stream')
+  await restored(here)
+  assert.equal((await kedge('cat', 'web1', 'latest:/app.sql')).stdout, 'select 1\n')
+  await kedge('check', 'web1')
+  const ofPaths = snapshots.find(({ stream }) => stream === undefined)?.id ?? ''
+  const [drilled] = (await kedge('drill', 'web1', ofPaths, '--json')).rows as Drilled[]
+  assert.ok(drilled && drilled.source > 0, JSON.stringify(drilled))
+  await kedge('prune', '-n', 'web1')
+  await kedge('status')
+  await kedge('doctor', 'web1').catch(() => undefined)
+  await killedAndMadeUpFor(here)
+})
 
-    // A run that is killed leaves its lock. Another process has its number by now: only ps tells that it is another.
-    fs.writeFileSync(path.join(m.dir, 'slow'), '')
-    const killed = inside('kedge', 'backup', 'web1')
-    await until('the stream runs', () => fs.existsSync(path.join(m.dir, 'pid')))
-    killed.child.kill('SIGKILL')
-    await killed.result
-    fs.rmSync(path.join(m.dir, 'slow'))
-    giveAway(m, 'web1')
-    age(m, 'web1')
-    const once = await kedge('scheduler', '--once')
-    assert.equal(once.stdout.split('\t').slice(0, 3).join(' '), 'web1 backup 0')
-    assert.deepEqual(
-      runsOf(m, 'web1')
-        .filter(({ verb }) => verb === 'backup')
-        .map(({ state }) => state),
-      ['success', 'crashed', 'success'],
-    )
-    assert.equal(fs.readFileSync(path.join(m.dir, 'hooked'), 'utf8'), 'web1\n'.repeat(3))
-    assert.ok(!fs.existsSync(refusals(m)), 'a tool was called as only GNU knows it')
-  })
+// What differs from shell to shell is how children are started and ended.
+test('under mksh too a target is saved, killed, saved again, and restored to the same bytes', async (t) => {
+  const here = place(t, 'mksh')
+  if (!here) return
+  const { m, source, inside } = here
+  await makeStore(m, newTarget(m, 'web1', { paths: [source], env: { SCHEDULE_BACKUP: yearly } }))
+  scriptsOf(m)
+  await well(inside('kedge', 'backup', 'web1'))
+  await restored(here)
+  await killedAndMadeUpFor(here)
+})
+
+function scriptsOf(m: Machine): void {
+  const dir = path.join(m.config, 'targets', 'web1')
+  fake(dir, 'streams/app.sql', `[ ! -e ${m.dir}/slow ] || { echo $$ >${m.dir}/pid; while :; do sleep 1; done; }\necho 'select 1'`)
+  fake(dir, 'hooks/before-backup', `echo "$KEDGE_TARGET" >>${m.dir}/hooked`)
+}
+
+async function restored({ m, source, inside }: Place): Promise<void> {
+  const to = path.join(m.dir, 'to')
+  await well(inside('kedge', 'restore', 'web1', 'latest', '--to', to))
+  sameTree(source, path.join(to, source))
+}
+
+/** A run that is killed leaves its lock. Another process has its number by now: only ps tells that it is another. */
+async function killedAndMadeUpFor({ m, inside }: Place): Promise<void> {
+  fs.writeFileSync(path.join(m.dir, 'slow'), '')
+  const killed = inside('kedge', 'backup', 'web1')
+  await until('the stream runs', () => fs.existsSync(path.join(m.dir, 'pid')))
+  killed.child.kill('SIGKILL')
+  await killed.result
+  fs.rmSync(path.join(m.dir, 'slow'))
+  giveAway(m, 'web1')
+  age(m, 'web1')
+  const once = await well(inside('kedge', 'scheduler', '--once'))
+  assert.equal(once.stdout.split('\t').slice(0, 3).join(' '), 'web1 backup 0')
+  assert.deepEqual(
+    runsOf(m, 'web1')
+      .filter(({ verb }) => verb === 'backup')
+      .map(({ state }) => state),
+    ['success', 'crashed', 'success'],
+  )
+  assert.equal(fs.readFileSync(path.join(m.dir, 'hooked'), 'utf8'), 'web1\n'.repeat(3))
+  assert.ok(!fs.existsSync(refusals(m)), 'a tool was called as only GNU knows it')
+}
 
 test('the scripts of openbsd/ are read by the shells that stand in for OpenBSD, and its ksh', () => {
   for (const shell of ['mksh', 'posh', 'ksh93'])
@@ -225,6 +249,15 @@ test("rc.d's pattern matches the daemon as node shows it, whatever its flags, an
   for (const [args, matching] of cases) assert.equal(matches(args), matching, args)
 })
 
+test('rc.d waits longer for the end of the daemon than that waits for its runs, and the pages name the same time', () => {
+  const limit = Number(/^daemon_timeout="(\d+)"/m.exec(fs.readFileSync(path.join(openbsd, 'kedged'), 'utf8'))?.[1])
+  assert.ok(limit > grace, `${limit}`)
+  assert.ok(fs.readFileSync(path.join(openbsd, 'README.md'), 'utf8').includes(`up to ${grace} s`))
+  const page = fs.readFileSync(path.join(root, 'docs/kedge-scheduler.1'), 'utf8')
+  assert.ok(page.includes(`${grace} seconds`))
+  assert.ok(Number(/--stop-timeout (\d+)/.exec(page)?.[1]) > grace)
+})
+
 test('rc.d starts the daemon, checks, reloads and stops it; what was overdue is saved meanwhile, and restores the same bytes', async (t) => {
   const here = place(t, 'posh')
   if (!here) return
@@ -237,9 +270,7 @@ test('rc.d starts the daemon, checks, reloads and stops it; what was overdue is 
   const syslog = () => (fs.existsSync(`${m.dir}/syslog`) ? fs.readFileSync(`${m.dir}/syslog`, 'utf8') : '')
   const kedge = async (...args: string[]) => await well(inside('kedge', ...args))
   const kedged = (action: string) => inside('/bin/sh', '/etc/rc.d/kedged', action)
-  await kedge('new', 'web1', '--path', source, '--repo', path.join(m.dir, 'r'), '--secret', 'file', '--schedule', yearly)
-  await kedge('init', 'web1')
-  cheapen(path.join(m.dir, 'r'), passwordOf(m))
+  await makeStore(m, newTarget(m, 'web1', { paths: [source], env: { SCHEDULE_BACKUP: yearly } }))
   await kedge('backup', 'web1')
   fs.writeFileSync(path.join(source, 'written later'), 'and saved by the daemon\n')
   age(m, 'web1')
@@ -259,8 +290,6 @@ test('rc.d starts the daemon, checks, reloads and stops it; what was overdue is 
   assert.equal((await well(kedged('stop'))).stdout, 'kedged(ok)\n')
   running = false
   assert.equal((await kedged('check').result).status, 1, 'it is over')
-  const to = path.join(m.dir, 'to')
-  await kedge('restore', 'web1', 'latest', '--to', to)
-  sameTree(source, path.join(to, source))
+  await restored(here)
   assert.ok(!fs.existsSync(refusals(m)), 'a tool was called as only GNU knows it')
 })

@@ -1,13 +1,17 @@
 // What a scheduler starts, and when: the clock is an argument.
 import assert from 'node:assert/strict'
+import childProcess, { type ChildProcess } from 'node:child_process'
+import { EventEmitter, once } from 'node:events'
 import * as fs from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
-import type { Target } from '../lib/contract.ts'
+import type { Context, Target } from '../lib/contract.ts'
 import { Failure } from '../lib/failure.ts'
 import { createAgenda } from '../lib/scheduler/agenda.ts'
 import { readAttempts } from '../lib/scheduler/attempts.ts'
 import { createComplaints } from '../lib/scheduler/complaints.ts'
+import { createCrew } from '../lib/scheduler/crew.ts'
 import { choose, digestDuties, dutiesOf, isLost, latestOf, pauseUntil, type Timed, timed, upcoming } from '../lib/scheduler/duty.ts'
 import { createRoster } from '../lib/scheduler/roster.ts'
 import { scratch } from './harness.ts'
@@ -192,6 +196,110 @@ test('a target is loaded again when its files changed; one that does not load is
   assert.deepEqual(keys(), ['web1 backup', 'web1 prune', 'web1 check'])
 })
 
+test('a target that is mended by chmod alone is loaded again: a hook, a stream, a hook of the house, a list of exclusions', (t) =>
+  eachBroken(t, async (file, wrong, right) => {
+    const { said, complaints } = heard()
+    const mended: string[] = []
+    const roster = createRoster(complaints, (name) => mended.push(name))
+    fs.chmodSync(file, wrong)
+    await roster.look()
+    assert.deepEqual([said.length, roster.broken], [1, ['web1']], file)
+    assert.equal(await roster.look(), false, 'nothing changed')
+    fs.chmodSync(file, right)
+    assert.equal(await roster.look(), true, file)
+    assert.deepEqual([mended, roster.broken], [['web1'], []], file)
+  }))
+
+async function eachBroken(t: TestContext, check: (file: string, wrong: number, right: number) => Promise<void>): Promise<void> {
+  const { write, config } = house(t)
+  write('web1', 'RESTIC_REPOSITORY=/srv/a\nSCHEDULE_BACKUP="0 2 * * *"\n')
+  const cases: [file: string, wrong: number, right: number][] = [
+    ['targets/web1/hooks/before-backup', 0o644, 0o755],
+    ['targets/web1/streams/app.sql', 0o644, 0o755],
+    ['targets/web1/exclude', 0o666, 0o644],
+    ['hooks/finally', 0o777, 0o755],
+  ]
+  for (const [name, , right] of cases) {
+    const file = path.join(config, name)
+    fs.mkdirSync(path.dirname(file), { recursive: true })
+    fs.writeFileSync(file, '#!/bin/sh\n', { mode: right })
+  }
+  for (const [name, wrong, right] of cases) await check(path.join(config, name), wrong, right)
+}
+
+test('what a target had scheduled stays due while it does not load, also after a restart, and so does the digest that it asked for', async (t) => {
+  const { state, write, config } = house(t)
+  const { complaints } = heard()
+  const good = 'RESTIC_REPOSITORY=/srv/a\nSCHEDULE_BACKUP="0 2 * * *"\nSCHEDULE_PRUNE=@weekly\nNOTIFY=mail\nNOTIFY_ON=digest\n'
+  const open = async () => {
+    const roster = createRoster(complaints)
+    const agenda = createAgenda(roster, await readAttempts(complaints), complaints)
+    const look = async () => {
+      await roster.look()
+      await agenda.renew(false)
+      return [...agenda.all()].map(({ command, schedule }) => `${command.join(' ')}: ${schedule.expression}`).sort()
+    }
+    return { look, agenda }
+  }
+  const first = await open()
+  write('web1', good)
+  const whole = await first.look()
+  const duties = ['backup --wait=1h web1: 0 2 * * *', 'notify digest: 0 7 * * *', 'prune --wait=1h web1: @weekly']
+  assert.deepEqual(whole, duties)
+  write('web1', `${good}NO_SUCH_KEY=1\n`)
+  assert.deepEqual(await first.look(), duties)
+  const second = await open()
+  assert.deepEqual(await second.look(), duties, 'after a restart')
+  const [backup] = [...second.agenda.all()].filter(({ verb }) => verb === 'backup')
+  assert.deepEqual(backup?.schedule, { expression: '0 2 * * *', zone: 'local', seed: 'web1', offsetSeconds: 0 })
+  write('web2', good.replace('@weekly', '@monthly'))
+  assert.equal((await second.look()).filter((line) => line.startsWith('notify')).length, 1, 'one digest')
+  write('web1', good.replace('SCHEDULE_PRUNE=@weekly\n', ''))
+  const left = ['backup --wait=1h web1: 0 2 * * *', 'backup --wait=1h web2: 0 2 * * *', 'notify digest: 0 7 * * *']
+  assert.deepEqual(await second.look(), [...left, 'prune --wait=1h web2: @monthly'], 'what is not scheduled any more is not kept')
+  for (const name of ['web1', 'web2']) fs.rmSync(path.join(config, 'targets', name), { recursive: true })
+  assert.deepEqual(await second.look(), [], 'what is gone is not kept')
+  // A foreign hand in the file stops nothing.
+  const file = path.join(state, '.scheduler', 'since.json')
+  write('web1', 'NO_SUCH_KEY=1\n')
+  for (const text of ['[1]', 'null', '{"web1 backup":7,"web1 check":{"schedule":"x"},"web1 x":{"schedule":{}}}', '{']) {
+    fs.writeFileSync(file, text)
+    assert.deepEqual(await (await open()).look(), [], text)
+  }
+})
+
+test('a run that could not be started is a row like others, and a second signal then does not kill the scheduler itself', async (t) => {
+  const spawned = t.mock.method(childProcess, 'spawn', () => {
+    const child = new EventEmitter() as ChildProcess // without descriptors node gives it no streams either
+    setImmediate(() => child.emit('error', new Error('spawn /bin/sh EMFILE')))
+    return child
+  })
+  syncBuiltinESMExports()
+  t.after(() => {
+    spawned.mock.restore()
+    syncBuiltinESMExports()
+  })
+  const killed: number[] = []
+  t.mock.method(process, 'kill', (pid: number) => killed.push(pid))
+  const said: string[] = []
+  const report: Context['report'] = (error, prefix) => {
+    said.push(`${prefix}: ${(error as Error).message}`)
+    return 1
+  }
+  const bell = new EventEmitter()
+  const context = { report, log: (text: string) => said.push(text), detail: () => undefined } as unknown as Context
+  const crew = createCrew(['kedge'], context, () => bell.emit('ring'))
+  crew.start(dutyOf('@daily'))
+  crew.kill()
+  await once(bell, 'ring')
+  assert.deepEqual(killed, [], '-0 would be the group of the caller')
+  assert.deepEqual(
+    crew.ended().map(({ target, status }) => [target, status]),
+    [['web1', 1]],
+  )
+  assert.deepEqual(said, ["web1: backup: cannot start 'kedge': spawn /bin/sh EMFILE"])
+})
+
 const day = 86_400_000
 
 test('the count begins with the last attempt, whoever made it, else when the duty was first seen, and a restart goes on from there', async (t) => {
@@ -249,7 +357,7 @@ test('a run by hand in the meantime is not done again', async (t) => {
   assert.equal(choose(agenda.all(), now, new Set()), undefined)
 })
 
-test('what was noted of targets that are gone is forgotten, of one that does not load it is kept', async (t) => {
+test('what was noted of targets and schedules that are gone is forgotten, of a target that does not load it is kept', async (t) => {
   const { state, write, config } = house(t)
   const { complaints } = heard()
   const text = 'RESTIC_REPOSITORY=/srv/a\nSCHEDULE_CHECK="0 3 * * 0"\n'
@@ -261,8 +369,9 @@ test('what was noted of targets that are gone is forgotten, of one that does not
   await agenda.renew(true)
   assert.deepEqual(noted(), ['web1 check', 'web2 check', 'web3 check'])
   write('web1', 'NO_SUCH_KEY=1\n')
+  write('web3', 'RESTIC_REPOSITORY=/srv/a\nSCHEDULE_DRILL="0 3 * * 0"\n')
   fs.rmSync(path.join(config, 'targets', 'web2'), { recursive: true })
   await roster.look()
   await agenda.renew(true)
-  assert.deepEqual(noted(), ['web1 check', 'web3 check'])
+  assert.deepEqual(noted().sort(), ['web1 check', 'web3 drill'])
 })

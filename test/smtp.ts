@@ -2,17 +2,17 @@
 import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import type { AddressInfo, Socket } from 'node:net'
-import { createServer } from 'node:net'
+import { createServer, isIP } from 'node:net'
 import path from 'node:path'
 import type { TestContext } from 'node:test'
 import tls from 'node:tls'
 
 export type Certificate = { key: string; cert: string; file: string }
 
-/** A certificate that signs itself, for localhost and 127.0.0.1 unless another name is given. */
+/** A certificate that signs itself, for localhost and 127.0.0.1 unless another name or address is given. */
 export function certificate(dir: string, name = 'localhost'): Certificate {
   const [key, cert] = [path.join(dir, `${name}.key`), path.join(dir, `${name}.pem`)]
-  const names = name === 'localhost' ? 'DNS:localhost,IP:127.0.0.1' : `DNS:${name}`
+  const names = name === 'localhost' ? 'DNS:localhost,IP:127.0.0.1' : `${isIP(name) ? 'IP' : 'DNS'}:${name}`
   const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2']
   execFileSync('openssl', [...request, '-keyout', key, '-out', cert, '-subj', `/CN=${name}`, '-addext', `subjectAltName=${names}`], {
     stdio: 'ignore',

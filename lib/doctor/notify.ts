@@ -56,7 +56,7 @@ async function wrongSettings(name: Settings['channels'][number], settings: Setti
     channel.to(settings)
     if (name === 'command') {
       const file = channel.to(settings)
-      const wrong = await wrongCommand(file)
+      const wrong = wrongCommand(file)
       return wrong === undefined ? undefined : new Failure('config', `cannot run '${file}': ${wrong}`)
     }
     if (name === 'mail' && !settings.env.SMTP_URL && !findSendmail())

@@ -8,7 +8,7 @@ export type Trouble = { readonly failure: Failure; readonly again?: boolean; rea
 export type How = {
   /** The end of it all. */
   readonly signal: AbortSignal
-  /** Seconds for one attempt, and the longest pause that a service may ask for. */
+  /** Seconds for one attempt, and the longest pause that a service may ask for; fewer once the run is cancelled. */
   readonly seconds: number
   readonly attempts: number
   readonly pause: (seconds: number) => Promise<void>
@@ -32,22 +32,31 @@ export async function persist(how: How, once: (signal: AbortSignal) => Promise<T
 }
 
 /**
+ * Seconds that are left once a run is cancelled: who stops it waits for its end, and kills it where that does not come. A program that is
+ * ended has two more, which makes ten.
+ */
+const hurriedLimit = 8
+
+/**
  * Three attempts, of `seconds` each, and three times as long for all of it. Whoever cancels a run (`cancelled`) wants to hear of it as
- * well, but not to wait: from then on there is the time of one. `stop`: what is cancelled is the sending. `clear` when it is over.
+ * well, but not to wait. `stop`: what is cancelled is the sending. `clear` when it is over.
  */
 export function limited(seconds: number, cancelled: AbortSignal, stop = false): How & { clear: () => void } {
   const controller = new AbortController()
-  const after = (times: number) => setTimeout(() => controller.abort(), Math.min(times * seconds * 1000, 2 ** 31 - 1))
-  let timer = after(cancelled.aborted ? 1 : 3)
+  const after = (limit: number) => setTimeout(() => controller.abort(), Math.min(limit * 1000, 2 ** 31 - 1))
+  const short = Math.min(seconds, hurriedLimit)
+  let timer = after(cancelled.aborted ? short : 3 * seconds)
   const hurry = () => {
     clearTimeout(timer)
     if (stop) controller.abort()
-    else timer = after(1)
+    else timer = after(short)
   }
   cancelled.addEventListener('abort', hurry, { once: true })
   return {
     signal: controller.signal,
-    seconds,
+    get seconds() {
+      return cancelled.aborted ? short : seconds
+    },
     attempts: 3,
     pause: (wait) => pause(wait, controller.signal),
     clear: () => {

@@ -38,9 +38,9 @@ export async function sendOver(
   stop = false,
 ): Promise<Sent[]> {
   const clean = sealed(notice)
-  const { clear, ...how } = limited(settings.timeout, signal, stop)
+  const how = limited(settings.timeout, signal, stop)
   const ends = await Promise.allSettled(names.map((name) => sendOne(name, clean, settings, how)))
-  clear()
+  how.clear()
   if (stop) signal.throwIfAborted()
   return ends.map((end) => {
     if (end.status === 'rejected') throw end.reason

@@ -1,8 +1,8 @@
 // The operator's own executable: the record as JSON on its stdin, what matters most in its environment. No shell reads any of it.
-import { access, constants, stat } from 'node:fs/promises'
 import { isAbsolute } from 'node:path'
 import { answer } from '../child.ts'
-import { callerEnv } from '../env.ts'
+import { callerEnv, variableText } from '../env.ts'
+import { untrusted } from '../executable.ts'
 import { Failure } from '../failure.ts'
 import { logFile } from '../ledger.ts'
 import { stateDir } from '../paths.ts'
@@ -11,17 +11,11 @@ import type { How } from './attempts.ts'
 import { type Notice, oneLine, scrub } from './notice.ts'
 import { missing, type Settings } from './settings.ts'
 
-/** Longer values are no message but would be an error: the environment has its limits. */
-const valueLength = 8000
-
 /** The environment that it gets of the notice. */
-export function noticeEnv(notice: Notice): Record<string, string> {
+function noticeEnv(notice: Notice): Record<string, string> {
   const { run, state, status, class: kind, message, start } = notice.record
   const isRun = notice.record.kind === 'run'
-  const text = (value: unknown) =>
-    String(value ?? '')
-      .replaceAll('\0', '')
-      .slice(0, valueLength)
+  const text = (value: unknown) => variableText(String(value ?? ''))
   return {
     KEDGE_EVENT: notice.event,
     KEDGE_TARGET: notice.target,
@@ -40,22 +34,7 @@ export function noticeEnv(notice: Notice): Record<string, string> {
 }
 
 /** Why a file is not one to be run, in words. */
-export async function wrongCommand(file: string): Promise<string | undefined> {
-  if (!isAbsolute(file)) return 'it is not an absolute path'
-  try {
-    const { mode, uid } = await stat(file)
-    if ((mode & constants.S_IFMT) !== constants.S_IFREG) return 'it is not a file'
-    if (mode & 0o002) return 'everybody may write it'
-    // What root runs, no user of the machine may choose.
-    if (uid !== 0 && uid !== process.geteuid?.()) return `it belongs to user ${uid}: it must belong to root, or to who runs kedge`
-    await access(file, constants.X_OK)
-    return undefined
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === undefined) throw error
-    return code === 'EACCES' ? 'it is not executable' : code === 'ENOENT' || code === 'ENOTDIR' ? 'no such file' : (error as Error).message
-  }
-}
+export const wrongCommand = (file: string): string | undefined => (isAbsolute(file) ? untrusted(file) : 'it is not an absolute path')
 
 const fileOf = (settings: Settings): string => {
   const file = settings.env.NOTIFY_COMMAND
@@ -68,7 +47,7 @@ export const to = fileOf
 /** One attempt: what it does besides telling is not known, so it is not repeated. */
 export async function send(notice: Notice, settings: Settings, how: How): Promise<void> {
   const file = fileOf(settings)
-  const wrong = await wrongCommand(file)
+  const wrong = wrongCommand(file)
   if (wrong) throw new Failure('config', `cannot run '${file}': ${wrong}`)
   try {
     const { status, stderr } = await answer([file], {

@@ -14,7 +14,7 @@ import { failing, noteChannels, readMemory } from './memory.ts'
 import type { Notice } from './notice.ts'
 import { addressKey, type ChannelName, looseSettings, mayNeedSecrets, type Settings, settingsOf } from './settings.ts'
 import { byHand, preview, toldRow } from './show.ts'
-import { outcomes } from './tell.ts'
+import { outcomes } from './telling.ts'
 
 /** `broken`: it does not load; then of its channels only what its files tell is known. */
 type Member = {

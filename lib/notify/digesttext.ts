@@ -36,7 +36,8 @@ export function digestText(all: readonly TargetFacts[], host: string, now: Date)
     ill.length === 0
       ? `all is well with ${many(all.length)}`
       : `${ill.length} of ${many(all.length)} not well: ${ill.map(brief).join(', ')}`
-  const head = `Backups of ${host}, ${moment(now.toISOString())}: ${ill.length === 0 ? summary : `${ill.length} of ${many(all.length)} not well`}.`
+  const verdict = ill.length === 0 ? summary : `${ill.length} of ${many(all.length)} not well`
+  const head = `Backups of ${host}, ${moment(now.toISOString())}: ${verdict}.`
   return {
     subject: oneLine(`kedge digest of ${host}: ${summary}`),
     body: `${[head, ...sorted.map((each) => section(each, now))].join('\n\n')}\n`,

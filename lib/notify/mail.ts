@@ -67,9 +67,11 @@ function loginOf(url: URL, settings: Settings): Login | undefined {
 }
 
 /** Within the machine there is nobody to hide a mail from, and a mail system of its own has a certificate that nobody signed. */
-const isLoopback = (host: string): boolean => /^(localhost|127(\.\d+){3}|\[::1\])$/.test(host)
+const isLoopback = (host: string): boolean => /^(localhost|127(\.\d+){3}|\[::1\])$/i.test(host)
 
-/** The certificate is verified always; a password is sent over TLS only, whatever the server offers. */
+const isPlain = (url: URL): boolean => url.protocol === 'smtp:' && !url.username && isLoopback(url.hostname)
+
+/** The certificate is verified always. Nothing leaves the machine without TLS, and no password goes without, whatever the server offers. */
 async function bySmtp(notice: Notice, settings: Settings, how: How): Promise<void> {
   const url = addressOf('SMTP_URL', settings, schemes)
   const secure = url.protocol === 'smtps:'
@@ -81,8 +83,8 @@ async function bySmtp(notice: Notice, settings: Settings, how: How): Promise<voi
     host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
     port: Number(url.port) || (secure ? 465 : auth ? 587 : 25),
     secure,
-    requireTLS: !secure && auth !== undefined,
-    ignoreTLS: !secure && auth === undefined && isLoopback(url.hostname),
+    requireTLS: !secure && !isPlain(url),
+    ignoreTLS: isPlain(url),
     ...(auth && { auth }),
     tls: { minVersion: 'TLSv1.2', rejectUnauthorized: true, ...(ca && { ca }) },
     dnsTimeout: limit,
@@ -115,6 +117,10 @@ function troubleOf(error: SmtpError, server: string, signal: AbortSignal, second
   if (signal.aborted)
     return { failure: new Failure('unreachable', `${server} did not end the conversation within ${seconds} s`), again: true }
   const why = oneLine(scrub(response ?? message))
+  if (code === 'ETLS' && !isCertificate(code, message)) {
+    const hint = 'only to a mail system of this machine (smtp://localhost, without a user) mail goes without'
+    return { failure: new Failure('unreachable', `cannot speak TLS with ${server}: ${why}`, { hint }) }
+  }
   if (responseCode !== undefined) {
     const again = responseCode >= 400 && responseCode < 500
     if (code === 'EAUTH') return { failure: new Failure('auth', `${server} refuses the login: ${why}`), again }
@@ -124,7 +130,6 @@ function troubleOf(error: SmtpError, server: string, signal: AbortSignal, second
     const hint = 'SMTP_CA names the certificate that signs it, where that is your own'
     return { failure: new Failure('unreachable', `${server} is not trusted: ${why}`, { hint }) }
   }
-  if (code === 'ETLS') return { failure: new Failure('unreachable', `${server}: no TLS: ${why}`) }
   if (code === 'EAUTH' || code === 'ENOAUTH') return { failure: new Failure('auth', `${server}: no login: ${why}`) }
   if (code === undefined) throw error
   // Of node's own codes those of the connection come here: ECONNREFUSED and its kin.
@@ -182,11 +187,12 @@ export function shown(notice: Notice, settings: Settings): string {
   const user = tryDecode(url.username)
   const config = [`url = "${shownAddress(url)}"`, ...(user ? [`user = "${user}:%s"`] : [])].join('\\n')
   const options = [
-    ...(user && url.protocol === 'smtp:' ? ['--ssl-reqd'] : []),
+    ...(url.protocol === 'smtp:' && !isPlain(url) ? ['--ssl-reqd'] : []),
     ...(settings.env.SMTP_CA ? [`--cacert ${quote(settings.env.SMTP_CA)}`] : []),
     `--mail-from ${quote(address)}`,
     ...list.map((each) => `--mail-rcpt ${quote(each)}`),
   ].join(' ')
   const login = user ? ' "$SMTP_PASSWORD"' : ''
-  return `f=$(mktemp) && ${message} >"$f" && printf ${quote(`${config}\\n`)}${login} | curl -fsS -K - ${options} --upload-file "$f"; rm -f "$f"`
+  const curl = `printf ${quote(`${config}\\n`)}${login} | curl -fsS -K - ${options} --upload-file "$f"`
+  return `f=$(mktemp) && ${message} >"$f" && ${curl}; rm -f "$f"`
 }

@@ -6,22 +6,27 @@ import { liveRuns } from '../live.ts'
 import type { Live } from '../overview.ts'
 import { stateDir } from '../paths.ts'
 import { preamble } from '../preamble.ts'
-import type { CommandLine, RunRow } from '../rows.ts'
+import { exists } from '../process.ts'
+import type { RunRow } from '../rows.ts'
 import { openSecrets } from '../secret.ts'
 import { checkName, loadTarget } from '../target.ts'
-import { complain, sendOver } from './channels.ts'
-import { eventsOf } from './event.ts'
-import { noteTold, readMemory } from './memory.ts'
+import { complain, type Sent, sendOver } from './channels.ts'
+import { eventOf, eventsOf, isTold } from './event.ts'
+import { readMemory, type Told } from './memory.ts'
+import { runNotice } from './runnotice.ts'
 import { looseSettings, mayNeedSecrets, type Settings, settingsOf } from './settings.ts'
 import { byHand, preview, toldRow } from './show.ts'
-import { runNotice, sendAndNote } from './tell.ts'
+import { channelsFor, keepPending, leftPending, sendKept, sendLeft, type Telling } from './telling.ts'
 
-/** Seconds between the end of a run and that of its unit: hooks, and messages that are tried three times. */
-const lately = 600
+/** Seconds between the end of a run that told of itself and the call for its unit. */
+const lately = 120
 
 export type Missed = { verb: string; target: string }
 
-/** `backup web1`, or the one word `kedge-backup:web1` that a unit's %i gives, with or without kedge-, @ for the colon, and the unit's suffix. */
+/**
+ * `backup web1`, or the one word `kedge-backup:web1` that a unit's %i gives: with or without kedge-, with @ for the colon, and with the
+ * unit's suffix.
+ */
 export function parseMissed(operands: readonly string[]): Missed {
   const [first = '', second] = operands
   const [, verb, target] = second === undefined ? (/^(?:kedge-)?([a-z]+)[:@](.+?)(?:\.service)?$/.exec(first) ?? []) : ['', first, second]
@@ -32,118 +37,155 @@ export function parseMissed(operands: readonly string[]): Missed {
 
 type Known = {
   /** The runs of the verb that died without a record, the newest first. */
-  dead: readonly Pick<Live, 'run' | 'start' | 'pid'>[]
-  /** The last run of it on record. */
-  last: RunRow | undefined
-  /** The channels over which that one could not tell of itself: the sandbox of its unit may be why. */
-  untold: readonly string[]
-  told: { run: string; at: string } | undefined
-  now: Date
+  readonly dead: readonly Pick<Live, 'run' | 'start' | 'pid'>[]
+  /** The last run of it on record that ended with another status than 0: a unit that failed ran none of the others. */
+  readonly bad: RunRow | undefined
+  /** The channels that did not take what that one told: the sandbox of its unit may be why. */
+  readonly refused: readonly string[]
+  /** What was told of the verb's runs, or is being told. */
+  readonly tellings: readonly Pick<Told, 'run' | 'at'>[]
+  /** Whether the target loads; a run of one that does not leaves no record. */
+  readonly loads: boolean
+  readonly now: Date
 }
-/** `missed`: the record that the run would have left; `untold`: one that is there, and was not told over all channels. */
-type Judged = { missed: RunRow } | { untold: RunRow } | { nothing: string }
+/** `missed`: the record that the run would have left; `untold`: one that is there, to be told over all channels or over those named. */
+type Judged = { missed: RunRow } | { untold: RunRow; over?: readonly string[] } | { nothing: string }
 
 /** What there is to tell. A run that died has its state file, unless it was killed before it came so far. Pure. */
-export function judge({ verb, target }: Missed, { dead, last, untold, told, now }: Known): Judged {
+export function judge({ verb, target }: Missed, { dead, bad, refused, tellings, loads, now }: Known): Judged {
   const base = { kind: 'run', target, verb, state: 'crashed', status: 1, class: 'tool', seconds: 0 } as const
-  const died = dead.find(({ run }) => run !== told?.run)
+  const told = (run: string) => tellings.find((each) => each.run === run)
+  const died = dead.find(({ run }) => !told(run))
   if (died) {
     const hint = 'it was killed, ran out of memory, or the machine went down: see the journal of the system'
     return { missed: { ...base, run: died.run, start: died.start, message: `its process ${died.pid} ended without a record`, hint } }
   }
-  const since = (time: string, seconds = 0) => (now.getTime() - Date.parse(time)) / 1000 - seconds
-  if (told && since(told.at) < lately) return { nothing: `the run ${told.run} was told of ${told.at}` }
-  if (last && since(last.start, last.seconds) < lately)
-    return untold.length > 0 ? { untold: last } : { nothing: `the run ${last.run} is on record (${last.state}) and has told of itself` }
+  const isRecent = (time: string, seconds = 0) => (now.getTime() - Date.parse(time)) / 1000 - seconds < lately
+  const own = bad && told(bad.run)
+  if (bad && loads && (isRecent(bad.start, bad.seconds) || (own && isRecent(own.at)))) {
+    if (!own) return { untold: bad }
+    if (refused.length > 0) return { untold: bad, over: refused }
+    return { nothing: `the run ${bad.run} is on record (${bad.state}) and has told of itself` }
+  }
+  const other = tellings.findLast(({ run, at }) => run !== bad?.run && isRecent(at))
+  if (other) return { nothing: `the run ${other.run} was told of ${other.at}` }
   const message = `the ${verb} left no record: kedge could not start, or was killed`
   const hint = `try it by hand: kedge ${verb} ${target}; journalctl -u kedge-${verb}@${target} has what it said`
   return { missed: { ...base, run: runId(now, 'missed'), start: now.toISOString(), message, hint } }
 }
 
 const looked = 1000
+/** Seconds after which a record is of no run whose unit fails now. */
+const longAgo = 3600
 
-async function knownOf({ verb, target }: Missed, now: Date): Promise<Known & { good: string | undefined }> {
-  const dead = (await liveRuns(target)).filter((each) => each.verb === verb && each.alive === 'no')
-  let last: RunRow | undefined
+async function knownOf(
+  { verb, target }: Missed,
+  { timeout }: Settings,
+  now: Date,
+): Promise<Omit<Known, 'loads'> & { good: string | undefined }> {
+  // A run whose process is gone is dead, though a child of it may still be ending.
+  const died = ({ alive, pid }: Live) => alive === 'no' || (alive === 'yes' && !exists(pid))
+  const dead = (await liveRuns(target)).filter((each) => each.verb === verb && died(each))
+  let bad: RunRow | undefined
   let good: string | undefined
   let count = 0
   for await (const each of newest(stateDir(target))) {
     if (++count > looked) break
     if (each.verb !== verb) continue
-    last ??= each
+    if (each.status !== 0) bad ??= each
     good ??= isGood(each) ? each.start : undefined
     // A crash that a later run has put on record has been told of by that.
     const at = dead.findIndex(({ run }) => run === each.run)
     if (at >= 0) dead.splice(at, 1)
-    if (good && dead.length === 0) break
+    const old = (now.getTime() - Date.parse(each.start)) / 1000 - each.seconds > longAgo
+    if (good && dead.length === 0 && (bad || old)) break
   }
-  const { channels, told } = await readMemory(target)
-  const untold = Object.keys(channels).filter((name) => last !== undefined && channels[name]?.failed?.run === last.run)
-  return { dead, last, good, untold, told: told?.[verb], now }
+  const { channels, tellings = [], pending = [] } = await readMemory(target)
+  const open = pending.find(({ record }) => record.run === bad?.run)
+  const refused = Object.keys(channels).filter((name) => bad && channels[name]?.failed?.run === bad.run && !open?.channels.includes(name))
+  // Its sender was at it until now, or for as long as it tries.
+  const until = (at: string) => new Date(Math.min(now.getTime(), Date.parse(at) + 3000 * timeout)).toISOString()
+  const begun = pending.map(({ record, at }) => ({ run: record.run, verb: record.verb, at: until(at) }))
+  return { dead, bad, good, refused, tellings: [...tellings, ...begun].filter((each) => each.verb === verb), now }
 }
 
-type Way = { settings: Settings; lines: readonly CommandLine[]; trouble?: Failure }
+type Way = { settings: Settings; target?: Target; trouble?: Failure }
 
-/** How to tell, also of a target that does not load: that may be why the run left no record. */
+/** How to tell, also of a target that does not load: that may be why the run left no record. Nothing secret is opened. */
 async function wayTo(name: string, context: Context): Promise<Way> {
-  let target: Target
   try {
-    target = await loadTarget(name)
+    const target = await loadTarget(name)
+    return { target, settings: settingsOf(target, undefined) }
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     context.report(error)
-    return { settings: await looseSettings(name), lines: [], trouble: error }
+    return { settings: await looseSettings(name), trouble: error }
   }
-  const settings = settingsOf(target, undefined)
-  if (context.mode === 'explain') return { settings, lines: [...preamble(target)] }
-  if (!mayNeedSecrets(target, settings)) return { settings, lines: [] }
+}
+
+/** The same with the secrets, where a channel may need them; without, and why, where they do not open. */
+async function opened({ target, settings }: Way, context: Context): Promise<{ settings: Settings; trouble?: Failure }> {
+  if (!target || context.mode === 'explain' || !mayNeedSecrets(target, settings)) return { settings }
   try {
-    return { settings: settingsOf(target, await openSecrets(target, context)), lines: [] }
+    return { settings: settingsOf(target, await openSecrets(target, context)) }
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     context.report(error)
-    return { settings, lines: [], trouble: error }
+    return { settings, trouble: error }
   }
+}
+
+/** Of what was found, what is to be sent; undefined where nobody is to hear of it. */
+function tellingOf(found: Exclude<Judged, { nothing: string }>, { settings, trouble }: Way, good: string | undefined): Telling | undefined {
+  // What keeps the target from loading is most likely what kept the run from leaving a record.
+  const why = trouble ? `: ${trouble.message}` : ''
+  const record = 'missed' in found ? { ...found.missed, message: `${found.missed.message}${why}` } : found.untold
+  if (!isTold(record)) return undefined
+  const event = eventOf(record, undefined, settings.events)
+  const over = 'untold' in found ? found.over : undefined
+  const channels = channelsFor(settings, event).filter((name) => over?.includes(name) ?? true)
+  if (channels.length === 0) return undefined
+  return { record, event: event ?? eventsOf(record, undefined)[0] ?? 'skipped', good, channels }
 }
 
 /** Returns the worst status: of what could not be sent, and of a target that does not load or whose secrets do not open. */
 export async function* missed(operands: readonly string[], context: Context): AsyncGenerator<Rows, number> {
   const what = parseMissed(operands)
   const now = new Date()
-  const { settings, lines, trouble } = await wayTo(what.target, context)
-  const statuses = trouble ? [statusFor(trouble)] : []
-  const { good, ...known } = await knownOf(what, now)
-  const found = judge(what, known)
-  if ('nothing' in found) {
-    context.log(`nothing to tell: ${found.nothing}`)
+  const way = await wayTo(what.target, context)
+  const statuses = way.trouble ? [statusFor(way.trouble)] : []
+  const left = await leftPending(way.settings)
+  const { good, ...known } = await knownOf(what, way.settings, now)
+  const found = judge(what, { ...known, loads: way.target !== undefined })
+  const telling = 'nothing' in found ? undefined : tellingOf(found, way, good)
+  if ('nothing' in found) context.log(`nothing to tell: ${found.nothing}`)
+  else if (!telling)
+    context.log(`nobody is to be told of the ${what.verb} of '${what.target}': NOTIFY is not set, or NOTIFY_ON leaves it out`)
+  if (left.length === 0 && !telling) return worst(statuses)
+  const { settings, trouble } = await opened(way, context)
+  if (trouble) statuses.push(statusFor(trouble))
+  if (context.mode !== 'act') {
+    if (context.mode === 'explain' && way.target) yield* preamble(way.target)
+    for (const { record, event, good, channels } of [...left, ...(telling ? [telling] : [])]) {
+      const notice = await runNotice(record, event, good)
+      if (context.mode === 'explain') statuses.push(...(yield* byHand(channels, notice, settings, context)))
+      else yield* preview(channels, notice, settings)
+    }
     return worst(statuses)
   }
-  // What keeps the target from loading is most likely what kept the run from leaving a record.
-  const why = trouble ? `: ${trouble.message}` : ''
-  const record = 'missed' in found ? { ...found.missed, message: `${found.missed.message}${why}` } : found.untold
-  const names = settings.channels.filter((name) =>
-    'untold' in found ? known.untold.includes(name) : name === 'ping' || settings.events.includes('failure'),
-  )
-  if (names.length === 0) {
-    context.log(`nobody is told of the ${what.verb} of '${what.target}': NOTIFY is not set, or NOTIFY_ON leaves out failure`)
-    return worst(statuses)
-  }
-  const event = eventsOf(record, undefined)[0] ?? 'failure'
-  const notice = await runNotice(record, event, good)
-  if (context.mode === 'explain') {
-    yield lines
-    return worst([...statuses, ...(yield* byHand(names, notice, settings, context))])
-  }
-  if (context.mode === 'dry-run') {
-    yield* preview(names, notice, settings)
-    return worst(statuses)
-  }
+  const sent = await sendLeft(left, settings, context)
   // A target that is gone gets no state folder for that.
-  const gone = trouble?.class === 'misuse'
-  const sent = gone ? await sendOver(names, notice, settings, context.signal) : await sendAndNote(names, notice, settings, context)
-  if (gone) complain(sent, what.target, context)
-  // Once; but where nobody took it the next call tries again.
-  else if ('missed' in found && sent.some(({ failure }) => !failure)) await noteTold(what.target, what.verb, record.run, now.toISOString())
+  if (telling && way.trouble?.class === 'misuse') sent.push(...(await sendUnkept(telling, settings, context)))
+  else if (telling) {
+    await keepPending(telling, context)
+    sent.push(...(await sendKept(telling, settings, context, { lost: 'missed' in found })))
+  }
   yield sent.map((each) => toldRow(each, what.target))
   return worst([...statuses, ...sent.flatMap(({ failure }) => (failure ? [statusFor(failure)] : []))])
+}
+
+async function sendUnkept({ record, event, good, channels }: Telling, settings: Settings, context: Context): Promise<Sent[]> {
+  const sent = await sendOver(channels, await runNotice(record, event, good), settings, context.signal)
+  complain(sent, settings.target, context)
+  return sent
 }

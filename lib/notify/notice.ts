@@ -1,10 +1,10 @@
 // What is told, the same for all channels, and how secrets are kept out of it. Pure but for what log.ts knows to be secret.
 import { harmless } from '../format.ts'
 import { redact } from '../log.ts'
-import type { Event } from './event.ts'
+import type { RunEvent } from './event.ts'
 
 export type Notice = {
-  readonly event: Event | 'skipped' | 'test' | 'digest'
+  readonly event: RunEvent | 'test' | 'digest'
   /** Several, with commas between them, in a digest. */
   readonly target: string
   readonly verb: string
@@ -28,7 +28,7 @@ export type Notice = {
 export const scrub = (text: string): string => redact(text).replace(/(\/\/[^/@\s:]*):[^/@\s]*@/g, '$1:***@')
 
 /** The same for every text within a value. In JSON a secret with a quote would be written otherwise, and not be found. */
-export function scrubbed<T>(value: T): T {
+function scrubbed<T>(value: T): T {
   if (typeof value === 'string') return scrub(value) as T
   if (Array.isArray(value)) return value.map(scrubbed) as T
   if (value === null || typeof value !== 'object') return value

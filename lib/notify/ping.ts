@@ -1,5 +1,5 @@
-// A ping as healthchecks.io takes them (https://healthchecks.io/docs/http_api/): ADDRESS/start, ADDRESS, ADDRESS/fail, ADDRESS/log, with the
-// run as rid, so that start and end of runs that overlap are told apart. Silence is what such a service alerts of: thus every run
+// A ping as healthchecks.io takes them (https://healthchecks.io/docs/http_api/): ADDRESS/start, ADDRESS, ADDRESS/fail, ADDRESS/log, with
+// the run as rid, so that start and end of runs that overlap are told apart. Silence is what such a service alerts of: thus every run
 // pings, whatever NOTIFY_ON says.
 import { createHash } from 'node:crypto'
 import { quote } from '../shell.ts'
@@ -23,7 +23,7 @@ export function ridOf({ target, id }: Pick<Notice, 'target' | 'id'>): string {
 }
 
 /** Whether a check is told of the starts and successes of a verb: one without {verb} in its address is the backup's. */
-export const isOwn = (verb: string, settings: Settings): boolean =>
+const isOwn = (verb: string, settings: Settings): boolean =>
   ['backup', 'digest', 'test'].includes(verb) || (settings.env.PING_URL ?? '').includes(byVerb)
 
 /** A prune that went well says nothing of the backup: in a check that is not its own it is a line of the log. */

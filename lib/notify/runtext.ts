@@ -2,12 +2,12 @@
 import { exitStatuses } from '../failure.ts'
 import { duration } from '../format.ts'
 import type { RunRow } from '../rows.ts'
-import type { Event } from './event.ts'
+import type { RunEvent } from './event.ts'
 import { oneLine, tail } from './notice.ts'
 
 export type RunFacts = {
   record: RunRow
-  event: Event | 'skipped'
+  event: RunEvent
   host: string
   /** When the last good run of the verb before this one began. */
   good?: string | undefined

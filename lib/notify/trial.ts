@@ -5,10 +5,12 @@ import { Failure, statusFor, worst } from '../failure.ts'
 import { channels as known } from '../keys.ts'
 import { preamble } from '../preamble.ts'
 import { openSecrets } from '../secret.ts'
+import { complain, sendOver } from './channels.ts'
+import { noteChannels } from './memory.ts'
 import type { Notice } from './notice.ts'
 import { type ChannelName, type Settings, settingsOf } from './settings.ts'
 import { byHand, preview, toldRow } from './show.ts'
-import { sendAndNote } from './tell.ts'
+import { outcomes } from './telling.ts'
 
 /** The channels to be tried: all of the target, or the one named. Failure `misuse` where there is none. */
 export function chosen(settings: Settings, only: string | undefined): readonly ChannelName[] {
@@ -26,7 +28,7 @@ export function chosen(settings: Settings, only: string | undefined): readonly C
 function trialNotice({ target, host }: Settings, now: Date): Notice {
   const time = now.toISOString()
   const id = `test-${randomUUID()}`
-  const body = `This is a test of kedge on ${host}: what tells of the runs of ${target} reaches you here.\nNo backup ran, and none failed.\n`
+  const first = `This is a test of kedge on ${host}: what tells of the runs of ${target} reaches you here.`
   const record = { kind: 'test', target, host, time }
   return {
     event: 'test',
@@ -36,7 +38,7 @@ function trialNotice({ target, host }: Settings, now: Date): Notice {
     time,
     host,
     subject: `kedge: test of ${target} on ${host}`,
-    body,
+    body: `${first}\nNo backup ran, and none failed.\n`,
     record,
     outcome: 'good',
     log: '',
@@ -57,7 +59,9 @@ export async function* trial(target: Target, only: string | undefined, context: 
     yield* preview(names, notice, settings)
     return 0
   }
-  const sent = await sendAndNote(names, notice, settings, context, true)
+  const sent = await sendOver(names, notice, settings, context.signal, true)
+  complain(sent, target.name, context)
+  await noteChannels(target.name, settings.channels, outcomes(sent, notice.id), new Date().toISOString())
   yield sent.map((each) => toldRow(each, target.name))
   return worst(sent.flatMap(({ failure }) => (failure ? [statusFor(failure)] : [])))
 }

@@ -83,7 +83,7 @@ function fault(cron: Cron, fields: readonly Field[], seed: string): string | und
     const text = error instanceof Error ? error.message : String(error)
     if (text.includes('day of month definition')) return 'it never comes due: none of its months has such a day'
     if (text.includes('NaN')) return 'not a number or a range of numbers'
-    const reason = text.replace(/^(?:Cron\w+ )?(?:Validation|Constraint) error, /, '')
+    const reason = text.replace(/^(?:\w+ )?(?:Validation|Constraint) error, /, '')
     return reason.charAt(0).toLowerCase() + reason.slice(1)
   }
 }

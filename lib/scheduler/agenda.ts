@@ -33,17 +33,26 @@ export function createAgenda(roster: Roster, attempts: Attempts, complaints: Com
     }
   }
 
-  // What a target that does not load has scheduled is not known: it counts on from where it was.
-  const save = async () => {
-    const names = new Set(roster.names)
-    await attempts.save((key) => duties.has(key) || names.has(key.slice(0, key.indexOf(' '))))
+  /** What the targets schedule. Of one that does not load what it had: its run is due, fails, and is told of, as with other timers. */
+  function wanted(): Duty[] {
+    const known = roster.duties()
+    if (roster.broken.length === 0) return known
+    const broken = new Set(roster.broken)
+    // Who asks for a digest is not known of those that do not load: it goes on where no other target asks for one.
+    if (!known.some(({ target }) => target === '')) broken.add('')
+    return [...known, ...attempts.remembered().filter(({ target }) => broken.has(target))]
   }
+
+  let keys = new Set<string>()
+  const save = () => attempts.save((key) => keys.has(key))
 
   return {
     async renew(all, keep = true) {
       const before = duties
       duties = new Map()
-      for (const duty of roster.duties()) {
+      const due = wanted()
+      keys = new Set(due.map(({ key }) => key))
+      for (const duty of due) {
         const known = all ? undefined : before.get(duty.key)
         if (known) duties.set(duty.key, known)
         else await time(duty)

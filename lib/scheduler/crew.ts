@@ -17,28 +17,31 @@ export type Crew = {
   kill: () => void
 }
 
-/** Seconds: kedge gives its tools 20 to end, and has a record to write then. */
-const grace = 45
+/** Seconds: kedge gives its tools 20 to end; then it writes its record, calls hooks and tells of the end, for 10 each. */
+export const grace = 90
 
 /** `kedge`: the command that starts it. `onEnd`: called after each end. */
-export function createCrew(kedge: readonly string[], context: Context, onEnd: () => void): Crew {
+export function createCrew(kedge: readonly string[], context: Context, onEnd: (duty: Duty, status: number) => void): Crew {
   const running = new Map<string, Child>()
   let over: Ended[] = []
 
-  async function follow(child: Child, duty: Duty): Promise<void> {
+  async function follow(duty: Duty): Promise<void> {
     const label = labelOf(duty)
+    const prefix = duty.target || duty.verb
     const from = performance.now()
     let status: number
     try {
+      const child = start([...kedge, ...duty.command], { stdout: 'ignore', grace, onStderr: (line) => context.log(`${prefix}: ${line}`) })
+      running.set(duty.target, child)
       status = (await child.done).status
       if (status !== 0) context.log(`kedge: ${label} ended with status ${status}: ${meaningOf(status)}`)
     } catch (error) {
-      status = context.report(error, label)
+      status = context.report(error, label) // whatever the system refused, or a bug: the other duties go on
     }
     const seconds = Math.round((performance.now() - from) / 100) / 10
     over.push({ kind: 'ended', target: duty.target, verb: duty.verb, status, seconds })
     running.delete(duty.target)
-    onEnd()
+    onEnd(duty, status)
   }
 
   return {
@@ -46,10 +49,7 @@ export function createCrew(kedge: readonly string[], context: Context, onEnd: ()
       return new Set(running.keys())
     },
     start(duty) {
-      const prefix = duty.target || duty.verb
-      const child = start([...kedge, ...duty.command], { stdout: 'ignore', grace, onStderr: (line) => context.log(`${prefix}: ${line}`) })
-      running.set(duty.target, child)
-      void follow(child, duty)
+      void follow(duty)
     },
     ended() {
       const rows = over
@@ -60,15 +60,17 @@ export function createCrew(kedge: readonly string[], context: Context, onEnd: ()
       for (const child of running.values()) child.end()
     },
     kill() {
-      for (const { pid } of running.values()) killGroup(pid)
+      for (const { pid } of running.values()) if (pid > 0) killGroup(pid) // 0: it has not started
     },
   }
 }
 
-const meaningOf = (status: number): string =>
+/** A status in words. */
+export const meaningOf = (status: number): string =>
   status > 128 ? `ended by signal ${status - 128}` : (exitStatuses.find(([known]) => known === status)?.[1] ?? 'unknown')
 
-function killGroup(pid: number): void {
+/** `pid`: a group's; one that is gone is none to end. */
+export function killGroup(pid: number): void {
   try {
     process.kill(-pid, 'SIGKILL')
   } catch (error) {

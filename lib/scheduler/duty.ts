@@ -28,10 +28,23 @@ export const longestPause = 30_000
 export function dutiesOf(target: Target): Duty[] {
   return scheduledVerbs.flatMap((verb) => {
     const schedule = scheduleOf(target, verb)
-    return schedule
-      ? [{ key: `${target.name} ${verb}`, target: target.name, verb, command: [verb, `--wait=${wait}`, target.name], schedule }]
-      : []
+    return schedule ? [dutyOf(target.name, verb, schedule)] : []
   })
+}
+
+const dutyOf = (target: string, verb: string, schedule: Schedule): Duty => ({
+  key: `${target} ${verb}`,
+  target,
+  verb,
+  command: [verb, `--wait=${wait}`, target],
+  schedule,
+})
+
+/** A duty by its key, as it was scheduled; a digest then is of all targets. Undefined where it is no duty's key. */
+export function dutyFrom(key: string, schedule: Schedule): Duty | undefined {
+  const [target = '', verb = ''] = key.split(' ')
+  if (target === '') return verb === 'digest' ? { key, target, verb, command: ['notify', 'digest'], schedule } : undefined
+  return (scheduledVerbs as readonly string[]).includes(verb) ? dutyOf(target, verb, schedule) : undefined
 }
 
 /** A digest of all targets, those that do not load included; where they differ in its time, one for those that agree. */

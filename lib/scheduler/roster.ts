@@ -1,5 +1,5 @@
 // The targets as a scheduler knows them: each is loaded again when its files changed, and one that does not load stops no other.
-import { statSync } from 'node:fs'
+import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Target } from '../contract.ts'
 import { expected, Failure } from '../failure.ts'
@@ -11,9 +11,9 @@ import { type Duty, digestDuties, dutiesOf } from './duty.ts'
 export type Roster = {
   /** Looks at the files; true where something changed. `force`: loads every target again. */
   look: (force?: boolean) => Promise<boolean>
-  /** All targets that are there, and how many of them load. */
+  /** All targets that are there, and those of them that do not load. */
   readonly names: readonly string[]
-  readonly loaded: number
+  readonly broken: readonly string[]
   duties: () => Duty[]
 }
 
@@ -51,8 +51,9 @@ export function createRoster(complaints: Complaints, onMended: (name: string) =>
         complaints.settle(name)
         changed = true
       }
+      const house = houseMark()
       for (const name of names) {
-        const mark = markOf(name)
+        const mark = `${house} ${markOf(name)}`
         if (!force && known.get(name)?.mark === mark) continue
         known.set(name, { mark, target: await load(name) })
         changed = true
@@ -62,26 +63,54 @@ export function createRoster(complaints: Complaints, onMended: (name: string) =>
     get names() {
       return [...known.keys()]
     },
-    get loaded() {
-      return targets().length
+    get broken() {
+      return [...known].flatMap(([name, { target }]) => (target ? [] : [name]))
     },
     duties: () => [...targets().flatMap(dutiesOf), ...digestDuties(targets())],
   }
 }
 
-/** Changes when one of the files does that loadTarget reads; by the time of the inode's change, so that chmod and chown count. */
+/** Changes when one of the files does that loadTarget reads or judges, by the inode's time, mode and owner: chmod and chown count. */
 function markOf(name: string): string {
-  const own = ['', 'target.env', 'paths', 'streams', 'hooks'].map((file) => join(targetsDir(), name, file))
-  return [join(configDir(), 'defaults.env'), join(configDir(), 'hooks'), ...own].map(stateOf).join(' ')
+  const dir = join(targetsDir(), name)
+  const own = ['', 'target.env', 'paths', 'exclude'].map((file) => stateOf(join(dir, file)))
+  return [...own, ...statesIn(join(dir, 'streams')), ...statesIn(join(dir, 'hooks'))].join(' ')
 }
 
-function stateOf(file: string): string {
+const houseMark = (): string =>
+  [...['defaults.env', 'exclude'].map((file) => stateOf(join(configDir(), file))), ...statesIn(join(configDir(), 'hooks'))].join(' ')
+
+/** The folder and what lies in it. */
+function statesIn(folder: string): string[] {
+  const own = stateOf(folder)
+  const names =
+    own === absent
+      ? []
+      : orReason<readonly string[]>(
+          () => readdirSync(folder),
+          () => [],
+        )
+  return [own, ...names.map((name) => `${name}:${stateOf(join(folder, name))}`)]
+}
+
+const absent = '-'
+
+const stateOf = (file: string): string =>
+  orReason(
+    () => {
+      const found = statSync(file, { throwIfNoEntry: false })
+      return found ? [found.ctimeMs, found.size, found.ino, found.mode, found.uid].join('/') : absent
+    },
+    (code) => code,
+  )
+
+/** `otherwise`: what stands for a file that the system refuses to show. */
+function orReason<T>(read: () => T, otherwise: (code: string) => T): T {
   try {
-    const { ctimeMs, size, ino } = statSync(file)
-    return `${ctimeMs}/${size}/${ino}`
+    return read()
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === undefined) throw error
-    return code
+    return otherwise(code)
   }
 }

@@ -89,10 +89,10 @@ test("a hook reads the run in its environment and the record on its stdin, and n
 test('a before-hook that fails stops the run with 1 before anything is written; the hooks after it run', async (t) => {
   const { m, web1, hook, lines, tell } = await house(t)
   tell(web1.dir, 'after-backup', 'on-success', 'on-failure', 'finally')
-  hook(web1.dir, 'before-backup', 'exit 5')
+  hook(web1.dir, 'before-backup', 'echo first; echo the import runs >&2; exit 5')
   const result = await kedge(m, ['backup', 'web1'])
   assert.equal(result.status, 1)
-  assert.match(result.stderr, /hook '.*before-backup' failed: status 5\n {2}hint: the run was not started/)
+  assert.match(result.stderr, /hook '.*before-backup' failed: status 5: the import runs\n {2}hint: the run was not started/)
   assert.deepEqual(lines(), ['own after-backup failed tool', 'own on-failure failed tool', 'own finally failed tool'])
   assert.equal((await restic(m, web1, ['snapshots', '--json'])).stdout.trim(), '[]')
 })
@@ -146,7 +146,7 @@ test('a hook that fails after the work makes the run a warning with 3, on record
   hook(web1.dir, 'after-backup', 'echo the service did not start >&2; exit 4')
   const result = await kedge(m, ['backup', 'web1'])
   assert.equal(result.status, 3)
-  assert.match(result.stderr, /warning: hook '.*after-backup' failed: status 4/)
+  assert.match(result.stderr, /warning: hook '.*after-backup' failed: status 4: the service did not start/)
   assert.deepEqual(lines(), ['own on-warning warning partial', 'own finally warning partial'])
   const [run] = runs(m)
   assert.equal(run?.state, 'warning')
@@ -319,4 +319,40 @@ test('a hook or a stream of another user is a fault, and so is a folder of hooks
     fs.chownSync(file, 0, 0)
   }
   await done(m, ['backup', 'web1'])
+})
+
+test('a hook that is a link to nowhere is a fault of its target alone, and so is a folder of hooks', async (t) => {
+  const { m, web1, source } = await house(t)
+  newTarget(m, 'web2', { paths: [source] })
+  fs.mkdirSync(path.join(web1.dir, 'hooks'))
+  for (const link of ['hooks/finally', 'hooks']) {
+    fs.rmSync(path.join(web1.dir, link), { recursive: true, force: true })
+    fs.symlinkSync('/nowhere', path.join(web1.dir, link))
+    const result = await kedge(m, ['status'])
+    assert.equal(result.status, 2)
+    assert.match(result.stderr, /web1/)
+    assert.match(result.stdout, /^web2/m)
+    const metrics = await done(m, ['stats', '--prometheus'])
+    assert.match(metrics.stdout, /kedge_config_error\{target="web1"\} 1/)
+    assert.match(metrics.stdout, /kedge_config_error\{target="web2"\} 0/)
+  }
+})
+
+test('what a hook prints without end does not fill the log', async (t) => {
+  const { m, web1, hook } = await house(t)
+  hook(web1.dir, 'before-backup', 'yes a line of the hook | head -n 200000')
+  await done(m, ['backup', 'web1'])
+  const [run] = runs(m)
+  const { size } = fs.statSync(path.join(m.state, 'web1/logs', `${run?.run}.log`))
+  assert.ok(size > 1 << 20 && size < 5 << 20, `${size} bytes`)
+})
+
+test('the metrics know of a hook that was changed after the last run', async (t) => {
+  const { m, web1, hook } = await house(t)
+  const file = hook(web1.dir, 'finally', 'true')
+  await done(m, ['backup', 'web1'])
+  assert.match((await done(m, ['stats', '--prometheus'])).stdout, /kedge_config_error\{target="web1"\} 0/)
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  fs.chmodSync(file, 0o644)
+  assert.match((await done(m, ['stats', '--prometheus'])).stdout, /kedge_config_error\{target="web1"\} 1/)
 })

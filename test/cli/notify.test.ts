@@ -2,18 +2,26 @@
 import assert from 'node:assert/strict'
 import * as fs from 'node:fs'
 import path from 'node:path'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import type { RunRow, StatusRow, Told } from '../../lib/rows.ts'
 import { done, fake, kedge, type Machine, machine, newTarget, start, startProgram, type TargetOptions } from '../harness.ts'
 import { certificate, mailServer } from '../smtp.ts'
+import { makeStore } from '../store.ts'
 import { type Asked, webServer } from '../webhooks.ts'
 
-/** A target with one path, not initialised. */
+/** A target with one path, whose repository is not there: its backup fails at once. */
 function target(m: Machine, name: string, env: Record<string, string>, more: TargetOptions = {}) {
   const source = path.join(m.dir, `source-${name}`)
   fs.mkdirSync(source, { recursive: true })
   fs.writeFileSync(path.join(source, 'file'), 'content\n')
   return newTarget(m, name, { paths: [source], ...more, env: { ...env, ...more.env } })
+}
+
+/** The same with a repository: its backup is good. */
+async function stored(m: Machine, name: string, env: Record<string, string>, more: TargetOptions = {}) {
+  const made = target(m, name, env, more)
+  await makeStore(m, made)
+  return made
 }
 
 const recordOf = ({ body }: Asked) => JSON.parse(body) as RunRow
@@ -22,13 +30,13 @@ const summary = (asked: readonly Asked[]) => asked.map((each) => [each.headers['
 test('failure and recovery are told, a success only where NOTIFY_ON asks, and the status stays what it is', async (t) => {
   const m = machine(t)
   const { asked, url } = await webServer(t)
-  target(m, 'web1', { NOTIFY: 'webhook', WEBHOOK_URL: url })
+  const web1 = target(m, 'web1', { NOTIFY: 'webhook', WEBHOOK_URL: url })
   target(m, 'web3', {})
   const [told, silent] = [await kedge(m, ['backup', 'web1']), await kedge(m, ['backup', 'web3'])]
   assert.equal(told.status, silent.status)
   assert.notEqual(told.status, 0)
   assert.deepEqual(summary(asked), [['failure', 'backup', 'failed']])
-  await done(m, ['init', 'web1'])
+  await makeStore(m, web1)
   await done(m, ['backup', 'web1'])
   await done(m, ['backup', 'web1'])
   assert.deepEqual(summary(asked.slice(1)), [['recovery', 'backup', 'success']])
@@ -43,10 +51,10 @@ test('a failure reaches a mail server over TLS, and nothing secret is in it', as
   const server = await mailServer(t, { tls: 'starttls', certificate: signed, login: 'kedge:smtp-password' })
   const { asked, url } = await webServer(t)
   const token = 'a-token-in-the-path-of-the-hook'
-  const password = 'the password of "web1"'
-  target(
+  const password = 'the password of "sealed"'
+  await stored(
     m,
-    'web1',
+    'sealed',
     {
       NOTIFY: 'mail webhook ping command',
       MAIL_TO: 'root@example.org',
@@ -61,13 +69,12 @@ test('a failure reaches a mail server over TLS, and nothing secret is in it', as
       scripts: { 'streams/app.sql': 'echo "cannot use $RESTIC_PASSWORD at $WEBHOOK_URL" >&2; exit 3' },
     },
   )
-  await done(m, ['init', 'web1'])
-  const { status, stderr } = await kedge(m, ['backup', 'web1'])
+  const { status, stderr } = await kedge(m, ['backup', 'sealed'])
   assert.equal(status, 1)
   assert.doesNotMatch(stderr, /cannot notify/)
   const [letter] = server.letters
   assert.deepEqual([letter?.tls, letter?.login, letter?.to], [true, 'kedge', ['root@example.org']])
-  assert.match(letter?.text ?? '', /^Subject: kedge: backup of web1 failed: /m)
+  assert.match(letter?.text ?? '', /^Subject: kedge: backup of sealed failed: /m)
   assert.deepEqual(asked.map(({ path }) => path.replace(/\?.*/, '')).sort(), [`/${token}`, '/ping/fail', '/ping/start'].sort())
   const everything = [letter?.text, fs.readFileSync(path.join(m.dir, 'told'), 'utf8'), ...asked.map(({ body }) => body)]
   for (const text of everything) {
@@ -79,8 +86,7 @@ test('a failure reaches a mail server over TLS, and nothing secret is in it', as
 test('a run pings its start and its end as one run', async (t) => {
   const m = machine(t)
   const { asked, url } = await webServer(t)
-  target(m, 'web1', { NOTIFY: 'ping', PING_URL: `${url}/uuid`, NOTIFY_ON: '' })
-  await done(m, ['init', 'web1'])
+  await stored(m, 'web1', { NOTIFY: 'ping', PING_URL: `${url}/uuid`, NOTIFY_ON: '' })
   await done(m, ['backup', 'web1'])
   await done(m, ['check', 'web1'])
   const [begun, ended, checked] = asked.map(({ path }) => new URL(path, url))
@@ -93,8 +99,7 @@ test('a channel that is down changes no result, and is told by status, doctor an
   const m = machine(t)
   let up = false
   const { url } = await webServer(t, () => ({ status: up ? 200 : 404, body: 'gone' }))
-  target(m, 'web1', { NOTIFY: 'webhook', NOTIFY_ON: 'success', WEBHOOK_URL: `${url}/hook/of/web1` })
-  await done(m, ['init', 'web1'])
+  await stored(m, 'web1', { NOTIFY: 'webhook', NOTIFY_ON: 'success', WEBHOOK_URL: `${url}/hook/of/web1` })
   const { stderr } = await done(m, ['backup', 'web1'])
   assert.match(stderr, /^kedge: cannot notify of 'web1' by webhook: 'http:\/\/127\.0\.0\.1:\d+' answered 404: gone$/m)
   const status = async () => (await done(m, ['status', 'web1', '--json'])).rows[0] as StatusRow
@@ -115,13 +120,12 @@ test('a channel that is down changes no result, and is told by status, doctor an
 test('a cancelled run tells of itself', async (t) => {
   const m = machine(t)
   const { asked, url } = await webServer(t)
-  target(
+  await stored(
     m,
     'web1',
     { NOTIFY: 'webhook ping', WEBHOOK_URL: `${url}/hook`, PING_URL: `${url}/ping` },
     { scripts: { 'streams/slow': 'sleep 60' } },
   )
-  await done(m, ['init', 'web1'])
   const { child, result } = start(m, ['backup', 'web1'])
   for (const running = path.join(m.state, '.running/web1@write.json'); ; ) {
     if (fs.existsSync(running) && fs.readFileSync(running, 'utf8').includes('"groups"')) break
@@ -138,12 +142,12 @@ test('a cancelled run tells of itself', async (t) => {
 test('a run that was killed is told of by its unit, once, and not again by the next run', async (t) => {
   const m = machine(t)
   const { asked, url } = await webServer(t)
-  const script = { 'streams/slow': `[ -e ${m.dir}/quick ] || sleep 60; echo x` }
-  target(m, 'web1', { NOTIFY: 'webhook', WEBHOOK_URL: url }, { scripts: script })
-  await done(m, ['init', 'web1'])
+  // It outlives kedge: a run whose children are still ending is dead all the same.
+  const script = { 'streams/slow': `trap '' TERM; until [ -e ${m.dir}/quick ]; do sleep 0.1; done; echo x` }
+  await stored(m, 'web1', { NOTIFY: 'webhook', WEBHOOK_URL: url }, { scripts: script })
   const { child, result } = start(m, ['backup', 'web1'])
   for (const running = path.join(m.state, '.running/web1@write.json'); ; ) {
-    if (fs.existsSync(running)) break
+    if (fs.existsSync(running) && fs.readFileSync(running, 'utf8').includes('"groups"')) break
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
   child.kill('SIGKILL')
@@ -156,7 +160,8 @@ test('a run that was killed is told of by its unit, once, and not again by the n
     (first.rows as Told[]).map(({ channel, state, to }) => [channel, state, to]),
     [['webhook', 'sent', url]],
   )
-  assert.match(second.stderr, /^nothing to tell: the run \S+ was told of /m)
+  assert.match(second.stderr, /^nothing to tell: the run \S+ was told of /)
+  assert.deepEqual(second.lines, [])
   assert.deepEqual(summary(asked), [['failure', 'backup', 'crashed']])
   fs.writeFileSync(path.join(m.dir, 'quick'), '')
   await kedge(m, ['backup', '--wait', '60s', 'web1'])
@@ -172,10 +177,96 @@ test('a run that is on record is told of by its unit only where it could not tel
   up = true
   const missed = () => done(m, ['notify', 'missed', 'backup', 'web1'])
   assert.deepEqual((await missed()).lines, [`web1\tping\t${sandboxed.url}\tsent\t`])
-  assert.match((await missed()).stderr, /^nothing to tell: the run \S+ is on record \(failed\)/m)
+  const { lines, stderr } = await missed()
+  assert.deepEqual(lines, [])
+  assert.match(stderr, /^nothing to tell: the run \S+ is on record \(failed\) and has told of itself$/m)
   assert.deepEqual(summary(open.asked), [['failure', 'backup', 'failed']])
   const ends = sandboxed.asked.filter(({ path }) => path.startsWith('/fail?'))
   assert.deepEqual([ends.length, new Set(ends.map(({ path }) => path)).size], [2, 1], 'as the same run')
+})
+
+/** A server that answers only from `answers()` on; `first` is when it was first asked. */
+async function slowServer(t: TestContext) {
+  let waits = true
+  let begun = () => undefined as unknown
+  const first = new Promise<void>((resolve) => {
+    begun = () => resolve()
+  })
+  const { asked, url } = await webServer(t, () => {
+    begun()
+    return { never: waits }
+  })
+  const answers = () => {
+    waits = false
+  }
+  return { asked, url, first, answers }
+}
+
+test('a run that could not start is told of, however good the one before it was', async (t) => {
+  const m = machine(t)
+  const { asked, url } = await webServer(t)
+  fs.writeFileSync(path.join(m.config, 'defaults.env'), `NOTIFY=webhook\nWEBHOOK_URL=${url}\n`, { mode: 0o600 })
+  const { dir } = await stored(m, 'web1', {})
+  await done(m, ['backup', 'web1'])
+  const sent = [`web1\twebhook\t${url}\tsent\t`]
+  assert.deepEqual((await done(m, ['notify', 'missed', 'backup:web1'])).lines, sent)
+  assert.deepEqual((await done(m, ['notify', 'missed', 'backup:web1'])).lines, [], 'once')
+  fs.rmSync(path.join(m.state, 'web1/notify.json'))
+  fs.appendFileSync(path.join(dir, 'target.env'), 'KEEP_DAYLY=7\n')
+  assert.equal((await kedge(m, ['backup', 'web1'])).status, 2)
+  const { status, lines } = await kedge(m, ['notify', 'missed', 'backup:web1'])
+  assert.deepEqual([status, lines], [2, sent])
+  const crash = ['failure', 'backup', 'crashed']
+  assert.deepEqual(summary(asked), [crash, crash])
+  assert.match(recordOf(asked[1] as Asked).message ?? '', /KEEP_DAYLY: unknown key/)
+})
+
+test('a run that is killed while it tells is told of by its unit, once', async (t) => {
+  const m = machine(t)
+  const { asked, url, first, answers } = await slowServer(t)
+  target(m, 'web1', { NOTIFY: 'webhook', WEBHOOK_URL: url })
+  const { child, result } = start(m, ['backup', 'web1'])
+  await first
+  child.kill('SIGKILL')
+  await result
+  answers()
+  const shown = await done(m, ['notify', 'missed', '-n', 'backup', 'web1'])
+  assert.match(shown.stdout, /^web1\twebhook\thttp:\S+\twould send\t\nSubject: kedge: backup of web1 failed: /)
+  assert.equal(asked.length, 1)
+  for (const told of [['web1'], []]) {
+    const { lines, stderr } = await done(m, ['notify', 'missed', '-q', 'backup', 'web1'])
+    assert.deepEqual([lines, stderr], [told, ''])
+  }
+  assert.deepEqual(summary(asked), [
+    ['failure', 'backup', 'failed'],
+    ['failure', 'backup', 'failed'],
+  ])
+  assert.equal(new Set(asked.map((each) => recordOf(each).run)).size, 1)
+})
+
+test('what a run was killed or cancelled over is told by the next one, before its own, once', async (t) => {
+  for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
+    const m = machine(t)
+    const { asked, url, first, answers } = await slowServer(t)
+    const web1 = target(m, 'web1', { NOTIFY: 'webhook', WEBHOOK_URL: url, NOTIFY_TIMEOUT: '1' })
+    const { child, result } = start(m, ['backup', 'web1'])
+    await first
+    child.kill(signal)
+    await result
+    answers()
+    const sent = asked.length
+    await makeStore(m, web1)
+    await done(m, ['backup', 'web1'])
+    await done(m, ['backup', 'web1'])
+    assert.deepEqual(
+      summary(asked.slice(sent)),
+      [
+        ['failure', 'backup', 'failed'],
+        ['recovery', 'backup', 'success'],
+      ],
+      signal,
+    )
+  }
 })
 
 test('a target that does not load is told of through what its files say', async (t) => {
@@ -218,7 +309,10 @@ test('notify test proves each channel, and says which fails', async (t) => {
 
   target(m, 'web2', { NOTIFY: 'webhook command', WEBHOOK_URL: `${gone.url}/hook`, NOTIFY_COMMAND: '/nowhere/tell', NOTIFY_TIMEOUT: '1' })
   const failed = await kedge(m, ['notify', 'test', 'web2', '--on', 'command'])
-  assert.deepEqual([failed.status, failed.lines], [2, ["web2\tcommand\t/nowhere/tell\tfailed\tcannot run '/nowhere/tell': no such file"]])
+  assert.deepEqual(
+    [failed.status, failed.lines],
+    [2, ["web2\tcommand\t/nowhere/tell\tfailed\tcannot run '/nowhere/tell': it is not an executable file"]],
+  )
   target(m, 'web3', {})
   const unset = await kedge(m, ['notify', 'test', 'web3'])
   assert.equal(unset.status, 2)
@@ -234,17 +328,10 @@ test('notify test proves each channel, and says which fails', async (t) => {
 
 test('who cancels a test does not wait for it, and the channel is not called broken', async (t) => {
   const m = machine(t)
-  let asked = () => undefined as unknown
-  const begun = new Promise((resolve) => {
-    asked = () => resolve(undefined)
-  })
-  const { url } = await webServer(t, () => {
-    asked()
-    return { never: true }
-  })
+  const { url, first } = await slowServer(t)
   target(m, 'web1', { NOTIFY: 'webhook', WEBHOOK_URL: url, NOTIFY_TIMEOUT: '1h' })
   const { child, result } = start(m, ['notify', 'test', 'web1'])
-  await begun
+  await first
   child.kill('SIGINT')
   assert.equal((await result).status, 130)
   assert.ok(!fs.existsSync(path.join(m.state, 'web1/notify.json')))
@@ -275,7 +362,7 @@ test('doctor says where nobody would be told', async (t) => {
   assert.deepEqual(await found('wrong'), [
     ['notify mail', 'blocked', 'MAIL_TO is not set'],
     ['notify webhook', 'blocked', 'WEBHOOK_URL is not an address that begins with https:// or http://'],
-    ['notify command', 'blocked', "cannot run '/nowhere': no such file"],
+    ['notify command', 'blocked', "cannot run '/nowhere': it is not an executable file"],
   ])
   fs.mkdirSync(units)
   fs.writeFileSync(path.join(units, 'kedge-backup@.service'), '[Service]\nProtectSystem=strict\n')
@@ -330,34 +417,31 @@ test('the digest lists every target in one message an address, what did not run 
   const m = machine(t)
   const [one, two] = [await webServer(t), await webServer(t)]
   const common = { NOTIFY: 'webhook', NOTIFY_ON: 'failure digest' }
-  target(m, 'good', { ...common, WEBHOOK_URL: one.url })
-  target(m, 'never', { ...common, WEBHOOK_URL: one.url })
-  target(m, 'other', { ...common, WEBHOOK_URL: two.url })
+  await stored(m, 'web1', { ...common, WEBHOOK_URL: one.url })
+  target(m, 'zero', { ...common, WEBHOOK_URL: one.url })
+  await stored(m, 'yonder', { ...common, WEBHOOK_URL: two.url })
   target(m, 'silent', { NOTIFY: 'webhook', WEBHOOK_URL: two.url })
-  for (const name of ['good', 'other']) {
-    await done(m, ['init', name])
-    await done(m, ['backup', name])
-  }
+  for (const name of ['web1', 'yonder']) await done(m, ['backup', name])
   const { rows } = await done(m, ['notify', 'digest', '--json'])
   assert.deepEqual(
     (rows as Told[]).map(({ target, to, state }) => [target, to, state]),
     [
-      ['good,never', one.url, 'sent'],
-      ['other', two.url, 'sent'],
+      ['web1,zero', one.url, 'sent'],
+      ['yonder', two.url, 'sent'],
     ],
   )
   const [first, second] = [one, two].map(({ asked }) => JSON.parse(asked[0]?.body ?? ''))
   assert.deepEqual(
     first.targets.map((each: { target: string; well: boolean; rows: StatusRow[] }) => [each.target, each.well, each.rows[0]?.state]),
     [
-      ['good', true, 'ok'],
-      ['never', false, 'never'],
+      ['web1', true, 'ok'],
+      ['zero', false, 'never'],
     ],
   )
   assert.deepEqual([first.well, second.well, one.asked.length, two.asked.length], [false, true, 1, 1])
-  const shown = await done(m, ['notify', 'digest', '-n', 'never', 'good'])
-  assert.match(shown.stdout, /^never: NOT WELL\n {2}! backup: DID NOT RUN AT ALL; never well$/m)
-  assert.ok(shown.stdout.indexOf('never: NOT WELL') < shown.stdout.indexOf('good: ok'))
+  const shown = await done(m, ['notify', 'digest', '-n', 'zero', 'web1'])
+  assert.match(shown.stdout, /^zero: NOT WELL\n {2}! backup: DID NOT RUN AT ALL; never well$/m)
+  assert.ok(shown.stdout.indexOf('zero: NOT WELL') < shown.stdout.indexOf('web1: ok'))
 })
 
 test('the digest tells of targets that do not load and of secrets that do not open', async (t) => {

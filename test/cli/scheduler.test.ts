@@ -25,6 +25,17 @@ function age(m: Machine, name: string, verb: string, days: number): void {
   fs.writeFileSync(file, JSON.stringify({ ...last, [verb]: known }))
 }
 
+const seenFile = (m: Machine) => stateOf(m, '.scheduler', 'since.json')
+const seen = (m: Machine) => JSON.parse(fs.readFileSync(seenFile(m), 'utf8')) as Record<string, { since: number }>
+const sinceOf = (m: Machine, key: string) => seen(m)[key]?.since ?? Number.NaN
+
+/** The scheduler's own attempt seems to be so many days ago. */
+function ageSeen(m: Machine, key: string, days: number): void {
+  const all = seen(m)
+  assert.ok(all[key], key)
+  fs.writeFileSync(seenFile(m), JSON.stringify({ ...all, [key]: { ...all[key], since: Date.now() - days * day } }))
+}
+
 function runsOf(m: Machine, name: string): RunRow[] {
   const file = stateOf(m, name, 'runs.ndjson')
   const text = fs.existsSync(file) ? fs.readFileSync(file, 'utf8').trim() : ''
@@ -71,10 +82,8 @@ test('--once makes up for what was missed, once, restores the same bytes, and le
   const second = await done(m, ['scheduler', '--once'])
   assert.deepEqual([second.stdout, second.stderr], ['', ''], 'nothing is due, nothing is said')
   // The check was first seen by the first call; it counts on from there.
-  const seen = stateOf(m, '.scheduler', 'since.json')
-  const since = JSON.parse(fs.readFileSync(seen, 'utf8'))
-  assert.ok(Date.now() - since['web1 check'] < 120_000)
-  fs.writeFileSync(seen, JSON.stringify({ ...since, 'web1 check': Date.now() - 2 * day }))
+  assert.ok(Date.now() - sinceOf(m, 'web1 check') < 120_000)
+  ageSeen(m, 'web1 check', 2)
   assert.equal((await done(m, ['scheduler', '--once'])).stdout.split('\t').slice(0, 3).join(' '), 'web1 check 0')
   const to = path.join(m.dir, 'to')
   await done(m, ['restore', 'web1', 'latest', '--to', to])
@@ -84,19 +93,86 @@ test('--once makes up for what was missed, once, restores the same bytes, and le
 test('--once ends with the worst status, and says of each run that ended badly which and why', async (t) => {
   const m = machine(t)
   skipping(m, 'a', 'echo told >&2')
-  const wrong = newTarget(m, 'b', { paths: [m.home], env: { SCHEDULE_BACKUP: yearly } })
+  const wrong = newTarget(m, 'web1', { paths: [m.home], env: { SCHEDULE_BACKUP: yearly } })
   await makeStore(m, wrong)
   fs.rmSync(path.join(wrong.dir, 'secret.env'))
   fs.writeFileSync(path.join(wrong.dir, 'secret.env'), "RESTIC_PASSWORD='another'\n", { mode: 0o400 })
-  age(m, 'b', 'backup', 800)
+  age(m, 'web1', 'backup', 800)
   const { status, stderr, lines } = await kedge(m, ['scheduler', '--once'])
   assert.equal(status, 12, stderr)
   assert.match(stderr, /^kedge: a: backup ended with status 75: skipped/m)
-  assert.match(stderr, /^kedge: b: backup ended with status 12: wrong or missing secret$/m)
-  assert.match(stderr, /^b: kedge: .*wrong password/m, "the run's own words come with the target's name")
-  assert.deepEqual(lines.map((line) => line.split('\t').slice(0, 3).join(' ')).sort(), ['a backup 75', 'b backup 12'])
+  assert.match(stderr, /^kedge: web1: backup ended with status 12: wrong or missing secret$/m)
+  assert.match(stderr, /^web1: kedge: .*wrong password/m, "the run's own words come with the target's name")
+  assert.deepEqual(lines.map((line) => line.split('\t').slice(0, 3).join(' ')).sort(), ['a backup 75', 'web1 backup 12'])
   const none = machine(t)
   assert.equal((await kedge(none, ['scheduler', '--once'])).status, 2, 'no target')
+})
+
+/** Settings by which each message is a line in a file: the target, the verb, the state, and the message's first line. */
+function telling(m: Machine): { env: Record<string, string>; told: () => string[] } {
+  const file = path.join(m.dir, 'told')
+  const script = `echo "$KEDGE_TARGET $KEDGE_VERB $KEDGE_RUN_STATE $KEDGE_RUN_MESSAGE" | head -n 1 >>${file}`
+  return {
+    env: { NOTIFY: 'command', NOTIFY_ON: 'failure', NOTIFY_COMMAND: fake(m.bin, 'tell', script) },
+    told: () => (fs.existsSync(file) ? fs.readFileSync(file, 'utf8').trim().split('\n') : []),
+  }
+}
+
+test('a run that was killed is told of once; one that ended on record has told of itself, and one that was skipped is nothing to tell', async (t) => {
+  const m = machine(t)
+  const { env, told } = telling(m)
+  skipping(m, 'killed', 'kill -9 $PPID', env)
+  skipping(m, 'skipped', ':', env)
+  skipping(m, 'failed', 'exit 9', env)
+  // Nobody hears of this one: that is said, and the schedule goes on.
+  skipping(m, 'mute', 'kill -9 $PPID', { ...env, NOTIFY_COMMAND: '/nowhere/tell' })
+  const { status, stderr, lines } = await kedge(m, ['scheduler', '--once', '--jobs', '4'])
+  assert.equal(status, 137, stderr)
+  assert.deepEqual(lines.map((line) => line.split('\t').slice(0, 3).join(' ')).sort(), [
+    'failed backup 1',
+    'killed backup 137',
+    'mute backup 137',
+    'skipped backup 75',
+  ])
+  const heard = told().sort()
+  assert.equal(heard.length, 2, `${heard}`)
+  assert.match(heard[0] ?? '', /^failed backup failed hook '.*' failed: status 9/)
+  // Its hook may live on for a moment: whether the run is dead already is not known then.
+  assert.match(heard[1] ?? '', /^killed backup crashed (its process \d+ ended without a record|the backup left no record)/)
+  assert.equal(stderr.match(/^kedge: mute: backup: .*told.*$/gm)?.length, 1, stderr)
+  assert.match(stderr, /^kedge: mute: backup: not told of over all channels: .*cannot run '\/nowhere\/tell'/m)
+})
+
+test('a target that stopped loading is told of when it is due, once for each due time', async (t) => {
+  const m = machine(t)
+  const { env, told } = telling(m)
+  const { dir } = newTarget(m, 'web1', { paths: [m.home], env: { SCHEDULE_BACKUP: yearly, ...env } })
+  age(m, 'web1', 'backup', 1)
+  await done(m, ['scheduler', '--once'])
+  fs.appendFileSync(path.join(dir, 'target.env'), 'NO_SUCH_KEY=1\n')
+  assert.equal((await kedge(m, ['scheduler', '--once'])).stdout, '', 'it is not due')
+  assert.deepEqual(told(), [])
+  age(m, 'web1', 'backup', 800)
+  ageSeen(m, 'web1 backup', 800)
+  const { status, lines } = await kedge(m, ['scheduler', '--once'])
+  assert.deepEqual([status, lines.map((line) => line.split('\t').slice(0, 3))], [2, [['web1', 'backup', '2']]])
+  assert.equal(told().length, 1)
+  assert.match(told()[0] ?? '', /^web1 backup crashed the backup left no record/)
+  assert.equal((await kedge(m, ['scheduler', '--once'])).stdout, '', 'not again at the same due time')
+  assert.equal(told().length, 1)
+})
+
+test('a digest that came due while the machine was off is sent once', async (t) => {
+  const m = machine(t)
+  const { env, told } = telling(m)
+  newTarget(m, 'web1', { paths: [m.home], env: { ...env, NOTIFY_ON: 'digest', SCHEDULE_DIGEST: '0 7 * * *' } })
+  await done(m, ['scheduler', '--once'])
+  assert.deepEqual(told(), [], 'its first one is due at seven')
+  const [key = ''] = Object.keys(seen(m))
+  ageSeen(m, key, 5)
+  assert.equal((await done(m, ['scheduler', '--once'])).stdout.split('\t').slice(0, 3).join(' '), ' digest 0')
+  assert.equal((await done(m, ['scheduler', '--once'])).stdout, '')
+  assert.equal(told().length, 1)
 })
 
 test('no more runs at a time than --jobs, and of one target never more than one', async (t) => {
