@@ -132,6 +132,18 @@ test('a first run that fails says that there never was a good one; a signal is n
   assert.match(body, /^ {2}status {5}143 \(auth\): stopped by signal 15$/m)
 })
 
+test('a message of a run that did its work says what it did', () => {
+  const results = [
+    { kind: 'summary', target: 'web1', snapshot: '1a2b3c4d5e6f', files: 200, bytes: 4096, added: 1024, seconds: 1 },
+    { kind: 'summary', target: 'web1', snapshot: '99999999aaaa', stream: 'app.sql', files: 1, bytes: 10, added: 10, seconds: 1 },
+  ] as const
+  const { body } = runText({ ...facts, record: run({ state: 'success', status: 0, results }), event: 'success' })
+  assert.match(
+    body,
+    /done +snapshot 1a2b3c4d: 200 files, 4\.00 KiB, 1\.00 KiB new to the store\n +stream app\.sql: snapshot 99999999: 1 files/,
+  )
+})
+
 test('a line feed in a message stays out of the subject, and a long one is cut', () => {
   const { subject } = runText({ ...facts, record: run({ message: 'a\r\nBcc: all@example.org\n\nb' }), event: 'failure' })
   assert.equal(subject, 'kedge: backup of web1 failed: a Bcc: all@example.org b')
@@ -400,9 +412,9 @@ web1: ok
 
 test('what a unit names is a verb and a target', () => {
   const wanted = { verb: 'backup', target: 'web-1.x' }
-  for (const words of [['backup', 'web-1.x'], ['backup:web-1.x'], ['kedge-backup:web-1.x'], ['kedge-backup@web-1.x.service']])
+  for (const words of [['bakcup', 'web1'], ['backup', 'web-1.x'], ['backup:web-1.x'], ['kedge-backup:web-1.x'], ['kedge-backup@web-1.x.service']])
     assert.deepEqual(parseMissed(words), wanted, words.join(' '))
-  for (const words of [[], ['backup'], ['kedge-backup'], ['a', 'b', 'c'], ['backup', '../x'], ['kedge-backup:a/b'], ['x;y', 'web1']])
+  for (const words of [['bakcup', 'web1'], [], ['backup'], ['kedge-backup'], ['a', 'b', 'c'], ['backup', '../x'], ['kedge-backup:a/b'], ['x;y', 'web1']])
     assert.throws(() => parseMissed(words), { name: 'Failure', class: 'misuse' }, words.join(' '))
 })
 

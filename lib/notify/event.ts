@@ -5,7 +5,8 @@ import type { RunRow } from '../rows.ts'
 export type Event = 'failure' | 'warning' | 'recovery' | 'success'
 /** What a run may be told as. */
 export type RunEvent = Event | 'skipped'
-const verbs: ReadonlySet<string> = new Set(['backup', 'prune', 'copy', 'check', 'drill', 'rotate'])
+/** The verbs whose runs are told of. */
+export const verbs: ReadonlySet<string> = new Set(['backup', 'prune', 'copy', 'check', 'drill', 'rotate'])
 const bad: ReadonlySet<string> = new Set(['failed', 'crashed', 'cancelled'])
 
 /**

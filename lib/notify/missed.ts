@@ -3,6 +3,7 @@ import type { Context, Rows, Target } from '../contract.ts'
 import { Failure, statusFor, worst } from '../failure.ts'
 import { isGood, newest, runId } from '../ledger.ts'
 import { liveRuns } from '../live.ts'
+import { nearest } from '../nearest.ts'
 import type { Live } from '../overview.ts'
 import { stateDir } from '../paths.ts'
 import { preamble } from '../preamble.ts'
@@ -11,7 +12,7 @@ import type { RunRow } from '../rows.ts'
 import { openSecrets } from '../secret.ts'
 import { checkName, loadTarget } from '../target.ts'
 import { complain, type Sent, sendOver } from './channels.ts'
-import { eventOf, eventsOf, isTold } from './event.ts'
+import { eventOf, eventsOf, isTold, verbs } from './event.ts'
 import { readMemory, type Told } from './memory.ts'
 import { runNotice } from './runnotice.ts'
 import { looseSettings, mayNeedSecrets, type Settings, settingsOf } from './settings.ts'
@@ -32,6 +33,12 @@ export function parseMissed(operands: readonly string[]): Missed {
   const [, verb, target] = second === undefined ? (/^(?:kedge-)?([a-z]+)[:@](.+?)(?:\.service)?$/.exec(first) ?? []) : ['', first, second]
   if (!verb || !target || operands.length > 2 || !/^[a-z]+$/.test(verb))
     throw new Failure('misuse', `not a verb and a target: '${operands.join(' ')}'`, { hint: 'kedge notify missed backup web1' })
+  if (!verbs.has(verb)) {
+    const like = nearest(verb, [...verbs])
+    throw new Failure('misuse', `no verb whose runs are told of: '${verb}'`, {
+      hint: like ? `did you mean ${like}?` : [...verbs].join(', '),
+    })
+  }
   return { verb, target: checkName(target) }
 }
 

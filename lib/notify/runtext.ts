@@ -1,7 +1,7 @@
 // What a message says of a run: for somebody who was woken by it. Pure.
 import { exitStatuses } from '../failure.ts'
-import { duration } from '../format.ts'
-import type { RunRow } from '../rows.ts'
+import { bytes, duration } from '../format.ts'
+import type { Row, RunRow } from '../rows.ts'
 import type { RunEvent } from './event.ts'
 import { oneLine, tail } from './notice.ts'
 
@@ -41,6 +41,7 @@ export function runText({ record, event, host, good, log }: RunFacts): { subject
       'last good',
       event === 'success' || event === 'recovery' ? undefined : good === undefined ? 'never' : `${moment(good)}, ${ago(good, start)}`,
     ],
+    ['done', (record.results ?? []).flatMap(resultText).join('\n') || undefined],
     ['forced', forced.length > 0 ? forced.join(', ') : undefined],
     ['run', run],
   ]
@@ -55,6 +56,24 @@ export function runText({ record, event, host, good, log }: RunFacts): { subject
     ...(log ? [`The end of the log:\n${tail(log, logBytes).replace(/\n$/, '').replace(/^/gm, '  ')}`] : []),
   ]
   return { subject: oneLine(`kedge: ${what}${message ? `: ${message}` : ''}`), body: `${parts.join('\n\n')}\n` }
+}
+
+/** What a run did, in a line a result. */
+function resultText(row: Row): string[] {
+  switch (row.kind) {
+    case 'summary':
+      return [
+        `${row.stream ? `stream ${row.stream}: ` : ''}snapshot ${row.snapshot.slice(0, 8)}: ${row.files} files, ${bytes(row.bytes)}, ${bytes(row.added)} new to the store`,
+      ]
+    case 'pruned':
+      return [`${row.deleted} snapshots deleted, ${row.kept} kept${row.later > 0 ? `, ${row.later} left for later` : ''}`]
+    case 'copied':
+      return [`to ${row.to}: ${row.copied} snapshots copied, ${row.present} were there`]
+    case 'drilled':
+      return [`${row.files} files restored and compared, ${bytes(row.bytes)}`]
+    default:
+      return []
+  }
 }
 
 function meaning(status: number): string {
