@@ -412,9 +412,18 @@ web1: ok
 
 test('what a unit names is a verb and a target', () => {
   const wanted = { verb: 'backup', target: 'web-1.x' }
-  for (const words of [['bakcup', 'web1'], ['backup', 'web-1.x'], ['backup:web-1.x'], ['kedge-backup:web-1.x'], ['kedge-backup@web-1.x.service']])
+  for (const words of [['backup', 'web-1.x'], ['backup:web-1.x'], ['kedge-backup:web-1.x'], ['kedge-backup@web-1.x.service']])
     assert.deepEqual(parseMissed(words), wanted, words.join(' '))
-  for (const words of [['bakcup', 'web1'], [], ['backup'], ['kedge-backup'], ['a', 'b', 'c'], ['backup', '../x'], ['kedge-backup:a/b'], ['x;y', 'web1']])
+  for (const words of [
+    ['bakcup', 'web1'],
+    [],
+    ['backup'],
+    ['kedge-backup'],
+    ['a', 'b', 'c'],
+    ['backup', '../x'],
+    ['kedge-backup:a/b'],
+    ['x;y', 'web1'],
+  ])
     assert.throws(() => parseMissed(words), { name: 'Failure', class: 'misuse' }, words.join(' '))
 })
 
