@@ -2,13 +2,27 @@
 //   lay STAGE PREFIX            copies the stage over PREFIX, and removes what an earlier stage of the same part brought and this one does not
 //   name PREFIX VERSION TREE    prints the name of the folder in PREFIX/lib/kedge for the tree: VERSION, or VERSION-2 where another tree has it
 //   link TARGET LINK            makes or changes a symbolic link in one step
+//   lock PREFIX PID             takes the lock PREFIX/.kedge-setup for a process: status 1 where one has it that lives
+//   units FROM TO COMMAND       copies systemd's units, with the command that they start
 //   adopt PREFIX PATH...        what lies at the PATHs now counts as setup's own, unless the manifest has them
 //   remove PREFIX FOLDER        removes what setup wrote below the folder of PREFIX
 //   uninstall PREFIX            removes all that setup wrote
 //   older VERSION OTHER         whether VERSION is older: status 0, else 1
 //   sha256 FILE                 prints it
 // What the operator changed is left, with a line `left PATH`. The last line of lay is `unchanged` where there was nothing to do.
-import { chmodSync, copyFileSync, existsSync, lstatSync, mkdirSync, renameSync, rmdirSync, rmSync, symlinkSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { alike, isOurs, lib, look, read, sha256, walk, write } from './manifest.mjs'
 
@@ -134,6 +148,60 @@ function link(target, path) {
   renameSync(beside, path)
 }
 
+/** Takes the lock, a link that names its process; undefined where it is taken, else who has it. */
+function holderOf(path, pid) {
+  try {
+    symlinkSync(pid, path)
+    return undefined
+  } catch (error) {
+    if (error.code !== 'EEXIST') throw error
+    return look(path)?.mark ?? holderOf(path, pid)
+  }
+}
+
+function lives(pid) {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return error.code !== 'ESRCH'
+  }
+}
+
+function lock(prefix, pid) {
+  const path = join(prefix, '.kedge-setup')
+  const holder = holderOf(path, pid)
+  if (holder === undefined) return
+  if (lives(Number(holder))) {
+    console.log(`another setup is at work: process ${holder}`)
+    process.exitCode = 1
+    return
+  }
+  // Moved away and looked at again: another call may have taken it over meanwhile, and its own is put back.
+  const aside = `${path}.${pid}`
+  renameSync(path, aside)
+  if (look(aside)?.mark === holder) rmSync(aside)
+  else renameSync(aside, path)
+  lock(prefix, pid)
+}
+
+/** A word of a command in a unit, in which nothing expands (systemd.syntax(7)). */
+const word = (text) => (/^[\w@+=:,./-]+$/.test(text) ? text : `"${text.replaceAll('%', '%%').replace(/[\\"]/g, '\\$&')}"`)
+
+/** In a program's own path a dollar sign is one already, and with quotes or backslashes in it systemd does not start it: a shell does. */
+const program = (path) => (/['"\\]/.test(path) ? `/bin/sh -c "exec \\"$$0\\" \\"$$@\\"" ${word(path).replaceAll('$', '$$$$')}` : word(path))
+
+function units(from, to, command) {
+  for (const { path } of walk(from)) {
+    const text = readFileSync(join(from, path), 'utf8')
+    mkdirSync(dirname(join(to, path)), { recursive: true })
+    writeFileSync(
+      join(to, path),
+      text.replace(/^(ExecStart=)\/usr\/local\/bin\/kedge(?= )/m, (_, key) => key + program(command)),
+    )
+  }
+}
+
 function adopt(prefix, ...paths) {
   const manifest = read(prefix)
   const listed = new Set(manifest.map(({ path }) => path))
@@ -151,6 +219,8 @@ const commands = {
   lay,
   name,
   link,
+  lock,
+  units,
   adopt,
   remove,
   older,

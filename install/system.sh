@@ -4,7 +4,7 @@
 #   lib/kedge/current    the version in use, a link
 #   lib/kedge/previous   the one before, for --rollback
 #   lib/kedge/manifest   what was written, with checksums
-# and bin/, the man pages and the completions, which belong to the version in use.
+# and bin/, the man pages, the completions and, on Linux, systemd's units, which belong to the version in use.
 
 # The place of each shell's completion, below the prefix.
 completion_places='
@@ -56,7 +56,9 @@ stage_outside() {
   echo "$completion_places" | while read -r name to; do
     [ -n "$name" ] || continue
     mkdir -p "$out/${to%/*}" && cp "$tree/dist/completions/$name" "$out/$to" || exit
-  done
+  done || return
+  # For systemctl start kedge-backup@TARGET; where kedge schedule install writes them for a machine, systemd looks first.
+  [ "$(uname)" != Linux ] || files units "$tree/systemd" "$out/lib/systemd/system" "$bin/kedge"
 }
 
 # What an earlier ./setup without --system linked is this one's now; a kedge of somebody else's is not touched.
@@ -113,8 +115,21 @@ use() {
   else
     step "switch: $lib/current is $1" switch_to "$1"
   fi
-  lay "commands, man pages, completions: $prefix" "$work/outside"
+  units=''
+  [ "$(uname)" != Linux ] || units=", systemd's units"
+  lay "commands, man pages, completions$units: $prefix" "$work/outside"
+  [ "$(tail -n 1 "$log")" = unchanged ] || reload_systemd
   refresh_schedule
+}
+
+# A systemd that runs knows the units as they were.
+reload_systemd() {
+  [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ] || return 0
+  if logged systemctl daemon-reload; then
+    report OK 'systemd: daemon-reload'
+  else
+    report PARTLY 'systemd: daemon-reload failed: it goes on with the units that it has read'
+  fi
 }
 
 # The version in use and the one before stay. A scheduler can be of any version.
@@ -226,6 +241,7 @@ system_uninstall() {
   kept=$(tell_kept)
   remove_schedule
   step "kedge: removed from $prefix" files uninstall "$prefix"
+  reload_systemd
   tell_left
   [ ! -d "$lib" ] || report SKIPPED "$lib: left, something else is in it"
   [ -z "$kept" ] || printf '\nWhat stays:\n\n%s\n' "$kept" >&3
@@ -250,9 +266,13 @@ find_prefix() {
   lib=$prefix/lib/kedge bin=$prefix/bin
 }
 
+# Two at a time would take each other's files for the operator's.
+take_lock() { logged files lock "$prefix" $$ || failed "lock: $prefix/.kedge-setup"; }
+
 clean() {
   ended=$?
   rm -rf "$work"
+  [ "$(readlink "$prefix/.kedge-setup" 2>/dev/null)" != $$ ] || rm -f "$prefix/.kedge-setup"
   [ "$ended" = 1 ] || rm -f "$log"
 }
 
@@ -276,9 +296,10 @@ system_wide() {
     [ -f "$here/dist/vendor/tar.cjs" ] || see_to_build
     # shellcheck source=install/from.sh
     . "$here/install/from.sh"
-    system_from
+    system_from # the setup that it hands over to takes the lock
     exit
   fi
+  take_lock
   case $mode in
     rollback) system_rollback ;;
     uninstall) system_uninstall ;;

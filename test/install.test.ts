@@ -1,6 +1,6 @@
 // ./setup --system and its kin, under the shells that they must run under, below a prefix of the test's own.
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import * as fs from 'node:fs'
 import path from 'node:path'
@@ -41,6 +41,8 @@ for (const shell of shells) {
       'share/fish/vendor_completions.d/kedge.fish',
       'share/kedge/kedge.ksh',
       'lib/kedge/current/systemd/kedge-backup@.service',
+      'lib/systemd/system/kedge-backup@.service',
+      'lib/systemd/system/kedge-.service.d/20-system.conf',
       'lib/kedge/current/setup',
     ])
       assert.ok(fs.existsSync(path.join(at.prefix, file)), file)
@@ -237,6 +239,68 @@ test('where the node of setup itself is used, it is installed too', async (t) =>
   assert.equal(await version(at), 'kedge 0.9.0')
   await done(setup(at, path.join(at.prefix, 'lib/kedge/current'), ['--uninstall']))
   assert.deepEqual(listing(at.prefix), {})
+})
+
+test("systemd's units start the command that is installed, are the version's in use, and a systemd that runs reads them", async (t) => {
+  const at = fitted(t)
+  const units = path.join(at.prefix, 'lib/systemd/system')
+  const first = house(at, '0.8.0')
+  const quiet = await done(setup(at, first, ['--system', '--prefix', at.prefix]))
+  assert.doesNotMatch(quiet.stdout, /daemon-reload/, 'no systemd runs here')
+  const names = ['kedge-backup@web1.service', 'kedge-notify@web1.service', 'kedge-digest.service']
+  const env = { ...process.env, SYSTEMD_UNIT_PATH: `${units}:` }
+  const verify = () => spawnSync('systemd-analyze', ['verify', '--man=no', ...names], { encoding: 'utf8', env, cwd: units }).stderr
+  assert.equal(verify(), '')
+  const started = /^ExecStart=\/bin\/sh -c "exec \\"\$\$0\\" \\"\$\$@\\"" "(.*)" backup --wait=1h %i$/m
+  assert.equal(started.exec(fs.readFileSync(path.join(units, 'kedge-backup@.service'), 'utf8'))?.[1], `${at.prefix}/bin/kedge`)
+  const second = house(at, '0.9.0')
+  fs.appendFileSync(path.join(second, 'systemd/kedge-backup@.service'), '# newer\n')
+  fs.rmSync(path.join(second, 'systemd/kedge-prune@.service'))
+  // A systemd that runs, as far as setup can see: /run is this test's own.
+  const systemctl = fake(at.bin, 'systemctl', `echo "$*" >>'${at.dir}/told'`)
+  const running = (from: string, ...args: string[]) => {
+    // setup puts the folder of node first in PATH, and the machine's own systemctl may lie there.
+    const script = `set -e
+mount -t tmpfs none /run; mkdir -p /run/systemd/system
+[ ! -e /usr/bin/systemctl ] || mount --bind '${systemctl}' /usr/bin/systemctl
+exec sh "$@"`
+    const words = [path.join(from, 'setup'), ...args, '--prefix', at.prefix]
+    return done(startProgram(at, 'unshare', [process.geteuid?.() === 0 ? '-m' : '-rm', 'sh', '-c', script, 'sh', ...words]).result)
+  }
+  const updated = await running(second, '--update')
+  assert.match(updated.stdout, /^OK {7}systemd: daemon-reload$/m)
+  assert.match(fs.readFileSync(path.join(units, 'kedge-backup@.service'), 'utf8'), /# newer/)
+  assert.ok(!fs.existsSync(path.join(units, 'kedge-prune@.service')))
+  await running(second, '--update')
+  assert.equal(fs.readFileSync(path.join(at.dir, 'told'), 'utf8'), 'daemon-reload\n', 'not where nothing changed')
+  await running(second, '--rollback')
+  assert.doesNotMatch(fs.readFileSync(path.join(units, 'kedge-backup@.service'), 'utf8'), /# newer/)
+  await running(second, '--uninstall')
+  assert.equal(fs.readFileSync(path.join(at.dir, 'told'), 'utf8'), 'daemon-reload\n'.repeat(3))
+  assert.deepEqual(listing(at.prefix), {})
+})
+
+test('two setups do not work below one prefix at a time; one that died does not keep the next away', async (t) => {
+  const at = fitted(t)
+  const first = house(at, '0.8.0')
+  const lock = path.join(at.prefix, '.kedge-setup')
+  fs.symlinkSync(`${process.pid}`, lock)
+  const refused = await setup(at, first, ['--system', '--prefix', at.prefix])
+  assert.equal(refused.status, 1)
+  assert.match(refused.stderr, new RegExp(`another setup is at work: process ${process.pid}`))
+  assert.deepEqual(Object.keys(listing(at.prefix)), ['.kedge-setup'])
+  const { pid } = spawnSync('true')
+  fs.rmSync(lock)
+  fs.symlinkSync(`${pid}`, lock)
+  await done(setup(at, first, ['--system', '--prefix', at.prefix]))
+  assert.deepEqual(
+    fs.readdirSync(at.prefix).filter((name) => name.startsWith('.')),
+    [],
+  )
+  fs.symlinkSync(`${process.pid}`, lock)
+  for (const mode of ['--update', '--rollback', '--uninstall'])
+    assert.equal((await setup(at, first, [mode, '--prefix', at.prefix])).status, 1)
+  assert.equal(await version(at), 'kedge 0.8.0')
 })
 
 /** A crontab of the test's own, in the file `table`. */

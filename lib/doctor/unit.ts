@@ -52,12 +52,17 @@ export function mayWrite(sandbox: Sandbox, path: string): boolean {
 const folders = () =>
   process.geteuid?.() === 0 ? [unitDir(), '/usr/local/lib/systemd/system', '/usr/lib/systemd/system', '/lib/systemd/system'] : [unitDir()]
 
-/** The unit that runs a verb on a target, as systemd would read it; undefined where none is installed. */
+/**
+ * The unit that runs a verb on a target, as systemd would read it; undefined where none is in use: the first of the places, where schedule
+ * install writes, has neither it nor its timer. The templates of setup lie on every machine, one that cron serves too.
+ */
 export async function installedUnit(
   verb: string,
   target: string,
   places: readonly string[] = folders(),
 ): Promise<{ file: string; sandbox: Sandbox } | undefined> {
+  const own = [`kedge-${verb}@.service`, `kedge-${verb}@${target}.timer`].map((name) => readUnit(join(places[0] ?? '', name)))
+  if ((await Promise.all(own)).every((text) => text === undefined)) return undefined
   for (const place of places) {
     const file = join(place, `kedge-${verb}@.service`)
     const text = await readUnit(file)

@@ -1,4 +1,5 @@
-// The caller's crontab: kedge's lines stand in a marked block, and every byte outside of it stays. One that cannot be read is never replaced.
+// The caller's crontab: kedge's lines stand in a marked block, and every byte outside of it stays. One that cannot be read is never
+// replaced.
 import { start } from '../child.ts'
 import type { Context, Rows } from '../contract.ts'
 import { callerEnv } from '../env.ts'
@@ -50,9 +51,13 @@ async function writeCrontab(text: string, context: Context): Promise<void> {
   if ((await readCrontab(context)) !== text) throw new Failure('tool', 'cannot write the crontab: it does not read back as it was written')
 }
 
-/** One line for a verb. `%` would be a line end for cron, and PATH is set for this line alone: those outside of the block have their own. */
+/**
+ * One line for a verb. `%` would be a line end for cron, and PATH is set for this line alone: those outside of the block have their own.
+ * Failure `config` for a line feed, which a crontab cannot say.
+ */
 export function lineFor({ command }: Pick<Wanted, 'command'>, when: string, waitSeconds: number, how: How): string {
   const run = `${explained([...how.command, ...command], how.env)} >/dev/null`
+  if (run.includes('\n')) throw new Failure('config', `cannot write ${JSON.stringify(run)} into a crontab: it holds a line feed`)
   return `${when} ${waitSeconds > 0 ? `sleep ${waitSeconds}; ` : ''}${run}`.replaceAll('%', '\\%')
 }
 

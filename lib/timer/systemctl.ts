@@ -31,7 +31,7 @@ export async function timerStates(names: readonly string[], context: Pick<Contex
 }
 
 /** Blocks of `key=value`, parted by empty lines. Pure. */
-export function statesIn(text: string): Map<string, TimerState> {
+function statesIn(text: string): Map<string, TimerState> {
   const found = new Map<string, TimerState>()
   for (const block of text.split(/\n\n+/)) {
     const value = Object.fromEntries([...block.matchAll(/^(\w+)=(.*)$/gm)].map(([, key = '', rest = '']) => [key, rest]))

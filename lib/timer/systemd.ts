@@ -16,7 +16,7 @@ import { exists } from '../source/paths.ts'
 import { present, type Step, stepsTo, take } from './files.ts'
 import { isPlain, isRoot, toolPath, unitDir } from './machine.ts'
 import { tell, timerStates } from './systemctl.ts'
-import { execWords, houseUnit, needsRoot, needsUnit, type Owner, ownerOf, placed, timerUnit, type UnitFile } from './units.ts'
+import { execWords, houseUnit, type Needs, needsRoot, needsUnit, type Owner, ownerOf, placed, timerUnit, type UnitFile } from './units.ts'
 import type { House, Wanted } from './wanted.ts'
 
 export type Plan = {
@@ -63,19 +63,26 @@ async function templates(started: readonly Wanted[]): Promise<UnitFile[]> {
   const from = join(houseDir(), 'systemd')
   const command = await kedgeCommand()
   const names = (await readdir(from, { recursive: true })).filter((name) => /\.(service|conf)$/.test(name)).sort()
+  const digests = started.filter(({ verb }) => verb === 'digest')
   const files: UnitFile[] = []
   for (const name of names) {
-    // The digest's is written with its timer.
-    if ((needsRoot(name) && !isRoot()) || name === 'kedge-digest.service') continue
-    files.push({ name, target: '-', text: placed(await readFile(join(from, name), 'utf8'), command) })
-  }
-  for (const { unit, command: asked } of started.filter(({ verb }) => verb === 'digest')) {
-    const text = placed(await readFile(join(from, 'kedge-digest.service'), 'utf8'), command)
-    const all = execWords([...command, ...asked])
-    files.push({ name: `${unit}.service`, target: '-', text: text.replace(/^ExecStart=.*$/m, () => `ExecStart=${all}`) })
+    if (needsRoot(name) && !isRoot()) continue
+    const text = placed(await readFile(join(from, name), 'utf8'), command)
+    if (!name.startsWith('kedge-digest.service')) files.push({ name, target: '-', text })
+    else files.push(...digests.map((digest) => ofDigest(digest, name, text, command)))
   }
   const own = houseUnit(surroundings(), ownPlaces())
   return own ? [...files, own] : files
+}
+
+/** The digest's files are written with its timer, for each of the digests that there are. */
+function ofDigest({ unit, command: asked }: Wanted, name: string, text: string, command: readonly string[]): UnitFile {
+  const all = execWords([...command, ...asked])
+  return {
+    name: name.replace('kedge-digest', unit),
+    target: '-',
+    text: text.replace(/^ExecStart=.*$/m, () => `ExecStart=${all}`),
+  }
 }
 
 const folders = ['KEDGE_CONFIG_DIR', 'KEDGE_STATE_DIR', 'KEDGE_CACHE_DIR'] as const
@@ -104,21 +111,30 @@ async function needs(house: House, started: readonly Wanted[], context: Context)
     for (const { verb, unit } of started.filter((each) => each.target === target.name)) {
       const all = [target, ...(await secondStores(target, verb, context))]
       const writable = (await Promise.all(all.map(placesOf))).flat()
-      // gpg locks its keys, and its agent listens there; a command may be pass(1), which is gpg.
-      const keys = all.some(({ secret }) => secret === 'gpg' || secret === 'command') ? [join(homedir(), '.gnupg')] : []
       const open = ['/var/lib/kedge', '/var/cache/kedge', '/var/backups/kedge']
-      const credentials = await credentialsOf(all)
-      const places = [...new Set([...writable, ...keys])].filter((path) => !liesIn(path, open))
-      files.push(needsUnit(`${unit}.service`, target.name, { writable: places, credentials }))
-      const told = await credentialsOf([target])
-      files.push(needsUnit(`kedge-notify@${verb}:${target.name}.service`, target.name, { writable: [], credentials: told }))
+      const places = [...new Set([...writable, ...keyPlaces(all)])].filter((path) => !liesIn(path, open))
+      const credentials = await credentialOf(target)
+      const opens = all.some(({ secret, name }) => secret === 'credential' && (name !== target.name || credentials.length === 0))
+      files.push(needsUnit(`${unit}.service`, target.name, { writable: places, credentials, opens }))
+      files.push(needsUnit(`kedge-notify@${verb}:${target.name}.service`, target.name, tellingNeeds([target])))
     }
   }
   const digest = house.targets.filter(({ env }) => env.NOTIFY && words(env.NOTIFY_ON).includes('digest'))
   for (const { unit } of started.filter(({ verb }) => verb === 'digest'))
-    files.push(needsUnit(`${unit}.service`, '-', { writable: [], credentials: await credentialsOf(digest) }))
+    files.push(needsUnit(`${unit}.service`, '-', tellingNeeds(digest)))
   return files.filter((file) => file !== undefined)
 }
+
+/** gpg locks its keys, and its agent listens there; a command may be pass(1), which is gpg. */
+const keyPlaces = (targets: readonly Target[]): string[] =>
+  targets.some(({ secret }) => secret === 'gpg' || secret === 'command') ? [join(homedir(), '.gnupg')] : []
+
+/** What only tells of targets is loaded no credential: it has to start where one does not open, to tell of that. */
+const tellingNeeds = (targets: readonly Target[]): Needs => ({
+  writable: keyPlaces(targets),
+  credentials: [],
+  opens: targets.some(({ secret }) => secret === 'credential'),
+})
 
 /** The targets to whose stores a verb writes as well. One that does not load is said; copy itself will fail for it. */
 async function secondStores(target: Target, verb: string, context: Context): Promise<Target[]> {
@@ -135,14 +151,13 @@ async function secondStores(target: Target, verb: string, context: Context): Pro
   }
 }
 
-/** systemd starts no unit whose credential is not there: kedge then has to say what is missing. */
-async function credentialsOf(targets: readonly Target[]): Promise<{ name: string; file: string }[]> {
-  const found: { name: string; file: string }[] = []
-  for (const { name, dir, secret } of targets) {
-    const file = join(dir, 'secret.cred')
-    if (secret === 'credential' && (await exists(file))) found.push({ name: `kedge-${name}`, file })
-  }
-  return found
+/**
+ * The target's own alone, without which its verb can do nothing: systemd starts no unit with one that does not open, and a second store's
+ * would keep the backup from being made. None where it is not there: kedge then says what is missing.
+ */
+async function credentialOf({ name, dir, secret }: Target): Promise<{ name: string; file: string }[]> {
+  const file = join(dir, 'secret.cred')
+  return secret === 'credential' && (await exists(file)) ? [{ name: `kedge-${name}`, file }] : []
 }
 
 /** Does the steps, and has systemd start the timers and stop those that go; a step is given back when it is done. */

@@ -1,5 +1,6 @@
 // The text of systemd's units: timers, drop-ins of a house and of a target, the templates with the command of this machine. Pure.
 // Facts: systemd.unit(5), systemd.syntax(7), systemd.timer(5), systemd.exec(5).
+import { Failure } from '../failure.ts'
 
 /** A file below the folder of units. `target`: whose it is; `-` is every target's. */
 export type UnitFile = { readonly name: string; readonly text: string; readonly target: string }
@@ -13,9 +14,10 @@ export type Timed = {
   /** Seconds. */
   readonly jitter: number
 }
-/** What the services of one target's verb need besides the templates. */
+/** What a service needs besides the templates. `opens`: kedge itself opens what systemd-creds has sealed, perhaps to the TPM. */
 export type Needs = {
   readonly writable: readonly string[]
+  readonly opens: boolean
   readonly credentials: readonly { readonly name: string; readonly file: string }[]
 }
 
@@ -32,13 +34,21 @@ export function ownerOf(name: string): Owner | undefined {
   return verb && target ? { verb, target } : undefined
 }
 
-const doubled = (text: string) => text.replaceAll('%', '%%')
+/** Failure `config` for what would be a second line: not every setting that takes paths knows an escape for it. */
+function doubled(text: string): string {
+  if (/[\r\n]/.test(text)) throw new Failure('config', `cannot write ${JSON.stringify(text)} into a unit of systemd: it holds a line feed`)
+  return text.replaceAll('%', '%%')
+}
 /** One word of a list, as systemd reads it back. */
-export const unitWord = (text: string): string =>
-  /^[\w@%+=:,./-]+$/.test(text) ? doubled(text) : `"${doubled(text).replace(/[\\"]/g, '\\$&')}"`
-/** A command line in which nothing expands; in the program's own path a dollar sign is one already. */
-export const execWords = (command: readonly string[]): string =>
-  command.map((word, i) => (i === 0 ? unitWord(word) : unitWord(word).replaceAll('$', '$$$$'))).join(' ')
+const unitWord = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? doubled(text) : `"${doubled(text).replace(/[\\"]/g, '\\$&')}"`)
+/**
+ * A command line in which nothing expands; in the program's own path a dollar sign is one already. A program with quotes or backslashes in
+ * its path systemd does not start, as "special characters": a shell does.
+ */
+export function execWords(command: readonly string[]): string {
+  const words = /['"\\]/.test(command[0] ?? '') ? ['/bin/sh', '-c', 'exec "$0" "$@"', ...command] : command
+  return words.map((word, i) => (i === 0 ? unitWord(word) : unitWord(word).replaceAll('$', '$$$$'))).join(' ')
+}
 
 /** The command of the templates in systemd/. */
 const shipped = '/usr/local/bin/kedge'
@@ -54,7 +64,8 @@ export function timerUnit({ unit, target, verb, expression, calendars, jitter }:
   const what = target === '-' ? `kedge ${verb}` : `kedge ${verb} of ${target}`
   const lines = [
     '[Unit]',
-    `Description=${what} (${doubled(expression)})`,
+    // Its blanks may be line feeds.
+    `Description=${what} (${doubled(expression.trim().replace(/\s+/g, ' '))})`,
     'Documentation=man:kedge-schedule(1)',
     '',
     '[Timer]',
@@ -72,11 +83,13 @@ export function timerUnit({ unit, target, verb, expression, calendars, jitter }:
 }
 
 /** A drop-in with what one service needs; undefined where that is nothing. `unit`: the service's name. */
-export function needsUnit(unit: string, target: string, { writable, credentials }: Needs): UnitFile | undefined {
+export function needsUnit(unit: string, target: string, { writable, credentials, opens }: Needs): UnitFile | undefined {
   const lines = [
     // One that is not there now, as on a disk that is not mounted, must not keep kedge from saying so.
     ...writable.map((path) => `ReadWritePaths=${unitWord(`-${path}`)}`),
     ...credentials.map(({ name, file }) => `LoadCredentialEncrypted=${name}:${doubled(file)}`),
+    // The one device besides those that PrivateDevices= leaves; a machine may have none.
+    ...(opens ? ['BindPaths=-/dev/tpmrm0', 'DeviceAllow=char-tpm rw'] : []),
   ]
   if (lines.length === 0) return undefined
   return { name: `${unit}.d/50-target.conf`, text: `${header}[Service]\n${lines.join('\n')}\n`, target }

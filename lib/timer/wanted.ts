@@ -51,7 +51,7 @@ export const wantedOf = (target: Target): Wanted[] =>
   })
 
 /** One for all that ask for it; where their SCHEDULE_DIGEST differ, one for each time, with the names of its targets. */
-export function digestsOf(targets: readonly Target[]): Wanted[] {
+function digestsOf(targets: readonly Target[]): Wanted[] {
   return digestDuties(targets).map(({ verb, command, schedule }, i) => ({
     target: '-',
     verb,

@@ -5,6 +5,7 @@ import * as fs from 'node:fs'
 import path from 'node:path'
 import test, { type TestContext } from 'node:test'
 import { dist, done, fake, kedge, type Machine, machine, newTarget, root, startProgram, tools } from '../harness.ts'
+import { webServer } from '../webhooks.ts'
 
 type Row = Record<string, string | null>
 
@@ -59,6 +60,8 @@ function verify(units: string, names: readonly string[], ...options: readonly st
 }
 
 const rowsOf = (result: { rows: unknown[] }) => result.rows as Row[]
+/** PrivateDevices= would hide the TPM from systemd-creds. */
+const tpm = ['BindPaths=-/dev/tpmrm0', 'DeviceAllow=char-tpm rw']
 const nightly = { SCHEDULE_BACKUP: '30 2 * * *', SCHEDULE_CHECK: 'H H(3-5) * * 0' }
 
 test('what is scheduled is listed with its next time, and that nothing starts it', async (t) => {
@@ -227,26 +230,105 @@ test('each service may write what its verb writes, and gets the credentials that
   const credential = (name: string) => `LoadCredentialEncrypted=kedge-${name}:${path.join(m.config, 'targets', name, 'secret.cred')}`
   const first = 'ReadWritePaths="-/srv/two words/50%% \\"off\\""'
   assert.deepEqual(lines('kedge-backup@web1'), [first, credential('web1')])
-  assert.deepEqual(lines('kedge-copy@web1'), [first, `ReadWritePaths=-${second}`, credential('web1'), credential('off1')])
-  assert.deepEqual(lines('kedge-notify@copy:web1'), [credential('web1')])
-  assert.deepEqual(lines('kedge-digest'), [credential('web1')])
+  // systemd starts no unit with a credential that does not open: what the unit can do without is opened by kedge, for which the TPM is there.
+  assert.deepEqual(lines('kedge-copy@web1'), [first, `ReadWritePaths=-${second}`, credential('web1'), ...tpm])
+  assert.deepEqual(lines('kedge-notify@copy:web1'), tpm)
+  assert.deepEqual(lines('kedge-digest'), tpm)
   assert.match(files['kedge-digest.service'] ?? '', /^ExecStart=.*kedge.cjs notify digest$/m)
   assert.equal(verify(units, ['kedge-copy@web1.service', 'kedge-digest.service', 'kedge-digest.timer']), '')
   // systemd starts no unit whose credential is not there, and kedge could not say what is missing.
   fs.rmSync(path.join(web1.dir, 'secret.cred'))
   await done(m, ['schedule', 'install', '--by', 'systemd'])
-  assert.deepEqual((tree(units)['kedge-backup@web1.service.d/50-target.conf'] ?? '').split('\n').slice(2, -1), [first])
+  assert.deepEqual((tree(units)['kedge-backup@web1.service.d/50-target.conf'] ?? '').split('\n').slice(2, -1), [first, ...tpm])
+})
+
+test('what tells of a failure may ask gpg and its agent, as the backup may', async (t) => {
+  const { m, units } = house(t)
+  const env = { SCHEDULE_BACKUP: '@daily', NOTIFY: 'command', NOTIFY_COMMAND: '/bin/true', NOTIFY_ON: 'failure digest' }
+  newTarget(m, 'web1', { env: { ...env, SECRET: 'gpg' } })
+  newTarget(m, 'web2', { env: { ...env, SECRET: 'command', SECRET_COMMAND: 'pass show web2' } })
+  newTarget(m, 'web3', { env: { ...env, SECRET: 'none', RESTIC_PASSWORD_FILE: '/etc/web3' } })
+  await done(m, ['schedule', 'install', '--by', 'systemd'])
+  const files = tree(units)
+  for (const unit of ['kedge-backup@web1', 'kedge-notify@backup:web1', 'kedge-notify@backup:web2', 'kedge-digest'])
+    assert.match(files[`${unit}.service.d/50-target.conf`] ?? '', new RegExp(`^ReadWritePaths=-${m.home}/.gnupg$`, 'm'), unit)
+  assert.equal(files['kedge-notify@backup:web3.service.d/50-target.conf'], undefined)
+})
+
+test('digests at two times may both write to the queue of sendmail', async (t) => {
+  const { m, units } = house(t)
+  const env = { NOTIFY: 'mail', MAIL_TO: 'ops@example.org', NOTIFY_ON: 'digest' }
+  newTarget(m, 'web1', { env: { ...env, SCHEDULE_DIGEST: '0 7 * * *' } })
+  newTarget(m, 'web2', { env: { ...env, SCHEDULE_DIGEST: '0 8 * * *' } })
+  await done(m, ['schedule', 'install', '--by', 'systemd'])
+  const files = tree(units)
+  assert.match(files['kedge-digest-2.service'] ?? '', /notify digest web2$/m)
+  const queue = files['kedge-digest-2.service.d/30-system.conf'] ?? ''
+  assert.match(queue, /^ReadWritePaths=.*\/var\/spool/m)
+  assert.equal(queue, files['kedge-digest.service.d/30-system.conf'])
+  newTarget(m, 'web2', { env: { SCHEDULE_BACKUP: '@daily' } })
+  await done(m, ['schedule', 'install', '--by', 'systemd'])
+  assert.deepEqual(
+    Object.keys(tree(units)).filter((name) => name.startsWith('kedge-digest-2')),
+    [],
+  )
+})
+
+test('a line feed in a setting makes no second line in a unit or a crontab', async (t) => {
+  const { m, units } = house(t)
+  const file = fakeCrontab(m)
+  const { dir } = newTarget(m, 'web1', { env: { RESTIC_REPOSITORY: '/srv/one' } })
+  fs.appendFileSync(path.join(dir, 'target.env'), "SCHEDULE_BACKUP='0 2 *\n* *'\n")
+  await done(m, ['schedule', 'install', '--by', 'systemd'])
+  assert.match(tree(units)['kedge-backup@web1.timer'] ?? '', /^Description=kedge backup of web1 \(0 2 \* \* \*\)$/m)
+  assert.equal(verify(units, ['kedge-backup@web1.timer']), '')
+  await done(m, ['schedule', 'install', '--by', 'crontab'])
+  assert.match(fs.readFileSync(file, 'utf8'), /^# kedge: begin schedule\n0 2 \* \* \* .* web1 >\/dev\/null\n# kedge: end\n$/)
+  // What no unit and no crontab can say is refused, and nothing is written.
+  await done(m, ['schedule', 'remove'])
+  m.env.KEDGE_STATE_DIR = path.join(m.dir, 'two\nlines')
+  for (const way of ['systemd', 'crontab']) {
+    const refused = await kedge(m, ['schedule', 'install', '--by', way])
+    assert.equal(refused.status, 2, refused.stderr)
+    assert.match(refused.stderr, /it holds a line feed/)
+  }
+  assert.deepEqual([tree(units), fs.existsSync(file)], [{}, false])
+})
+
+test('a credential that does not open is told; that of a second store costs its copy, and not the backup', async (t) => {
+  const { m } = house(t)
+  const { asked, url } = await webServer(t)
+  const env = { COPY_TO: 'off1', COPY_AFTER_BACKUP: 'yes' }
+  newTarget(m, 'web1', { paths: [m.home], env })
+  const off1 = newTarget(m, 'off1', { env: { SNAPSHOTS_OF: 'web1', SECRET: 'credential' } })
+  fs.writeFileSync(path.join(off1.dir, 'secret.cred'), 'garbage\n')
+  await done(m, ['init', 'web1'])
+  const saved = await kedge(m, ['backup', 'web1'])
+  assert.equal(saved.status, 3, saved.stderr)
+  assert.match(saved.stderr, /off1.*secret\.cred/s)
+  assert.equal((await done(m, ['list', 'web1'])).lines.length, 1)
+  // The target's own: systemd does not start the backup, and no record is left.
+  const web2 = newTarget(m, 'web2', { env: { SECRET: 'credential', NOTIFY: 'webhook', WEBHOOK_URL: url } })
+  fs.writeFileSync(path.join(web2.dir, 'secret.cred'), 'garbage\n')
+  const missed = await kedge(m, ['notify', 'missed', 'backup:web2'])
+  assert.equal(missed.status, 12, missed.stderr)
+  const { message } = JSON.parse(asked[0]?.body ?? '') as { message: string }
+  assert.match(message, /^the backup left no record: .*: cannot open '.*\/web2\/secret\.cred': /)
 })
 
 test('after a backup that copies, the second store may be written too', async (t) => {
   const { m, units } = house(t)
-  newTarget(m, 'off1', { env: { RESTIC_REPOSITORY: '/srv/second', SNAPSHOTS_OF: 'web1' } })
-  newTarget(m, 'web1', { env: { SCHEDULE_BACKUP: '@daily', COPY_TO: 'off1', COPY_AFTER_BACKUP: 'yes', RESTIC_REPOSITORY: '/srv/first' } })
+  const off1 = newTarget(m, 'off1', { env: { RESTIC_REPOSITORY: '/srv/second', SNAPSHOTS_OF: 'web1', SECRET: 'credential' } })
+  const env = { SCHEDULE_BACKUP: '@daily', COPY_TO: 'off1', COPY_AFTER_BACKUP: 'yes', RESTIC_REPOSITORY: '/srv/first' }
+  const web1 = newTarget(m, 'web1', { env: { ...env, SECRET: 'credential' } })
+  for (const { dir } of [off1, web1]) fs.writeFileSync(path.join(dir, 'secret.cred'), 'sealed\n')
   await done(m, ['schedule', 'install', '--by', 'systemd'])
-  assert.match(
-    tree(units)['kedge-backup@web1.service.d/50-target.conf'] ?? '',
-    /ReadWritePaths=-\/srv\/first\nReadWritePaths=-\/srv\/second\n/,
-  )
+  assert.deepEqual((tree(units)['kedge-backup@web1.service.d/50-target.conf'] ?? '').split('\n').slice(2, -1), [
+    'ReadWritePaths=-/srv/first',
+    'ReadWritePaths=-/srv/second',
+    `LoadCredentialEncrypted=kedge-web1:${path.join(web1.dir, 'secret.cred')}`,
+    ...tpm,
+  ])
 })
 
 test('a schedule that systemd cannot keep is named, has no timer, and the status is 3', async (t) => {

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Shows on a real machine with systemd what the tests cannot: timers that fire, their runs in the ledger, the sandbox, the lock against
-# sleep, failures that reach a mail server and a web hook, a reboot without a passphrase, a run that is made up for after a power-off.
+# sleep, failures that reach a mail server, a web hook and sendmail's queue, credentials that do not open, a reboot without a passphrase,
+# a run that is made up for after a power-off. Status 1 where something was not seen, or a command ended otherwise than it should.
 #
 #   node build.mjs && test/vm/schedule.sh [VM] >test/vm/transcripts/schedule.txt
 #
@@ -13,36 +14,48 @@ stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
 say() { printf '\n== %s\n' "$*"; }
+faults=0
+# shellcheck disable=SC2016 # the guest expands it
 # guest: what stands on stdin runs there, each command shown. What changes from one run of this script to the next is masked.
 guest() {
-  { cat "$stage/lib.sh" && cat; } >"$stage/script"
-  "$vm" ssh sh -s <"$stage/script" 2>&1 | sed -e 's/[0-9a-f]\{64\}/ID/g' -e 's/[0-9]\{8\}T[0-9]\{6\}Z-[0-9a-z]\{6\}/RUN/g'
+  { cat "$stage/lib.sh" - && printf '\nexit "$(wc -l </root/faults)"\n'; } >"$stage/script"
+  status=0
+  "$vm" ssh sh -s <"$stage/script" >"$stage/out" 2>&1 || status=$?
+  sed -e 's/[0-9a-f]\{64\}/ID/g' -e 's/[0-9]\{8\}T[0-9]\{6\}Z-[0-9a-z]\{6\}/RUN/g' "$stage/out"
+  faults=$((faults + status))
 }
 
 cat >"$stage/lib.sh" <<'LIB'
-run() { printf '# %s\n' "$*"; "$@" || echo "-> $?"; }
+: >/root/faults
+fault() { echo "NOT SEEN: $*" | tee -a /root/faults; }
+run() { printf '# %s\n' "$*"; "$@" || { echo "-> $?"; fault "status 0 of $*"; }; }
+fails() { printf '# %s\n' "$*"; if "$@"; then fault "a failure of $*"; else echo "-> $?"; fi; }
+# shows PATTERN COMMAND: with a line of that kind
+shows() { pattern=$1; shift; "$@" >/root/shown 2>&1; cat /root/shown; grep -Eq -e "$pattern" /root/shown || fault "'$pattern' of $*"; }
 # wait_for SECONDS COMMAND: until it succeeds
 wait_for() {
   end=$(($(date +%s) + $1)); shift
-  until "$@" >/dev/null 2>&1; do [ "$(date +%s)" -lt "$end" ] || { echo "NOT SEEN: $*"; return 1; }; sleep 1; done
+  until "$@" >/dev/null 2>&1; do [ "$(date +%s)" -lt "$end" ] || { fault "$*"; return 1; }; sleep 1; done
 }
 runs() { [ -f /var/lib/kedge/web1/runs.ndjson ] && grep -c "\"verb\":\"$1\",.*\"state\":\"$2\"" /var/lib/kedge/web1/runs.ndjson || :; }
 at_least() { [ "$(runs "$2" "$3")" -ge "$1" ]; }
 caught() { grep -q "$1" /srv/caught; }
+at_rest() { wait_for 60 sh -c "! systemctl is-active kedge-backup@$1.service | grep -q activating"; }
 LIB
 
 "$vm" status | grep -q pid || "$vm" start >&2
 mkdir "$stage/kedge"
-cp -R "$here/dist" "$here/systemd" "$here/docs" "$stage/kedge"
-"$vm" push "$stage/kedge" /usr/local/lib/kedge
+while read -r name; do cp -R "$here/$name" "$stage/kedge"; done <"$here/install/contents"
+"$vm" push "$stage/kedge" /root/kedge
 
 guest <<'GUEST'
 # What an earlier call left.
 systemctl stop catcher 'kedge-*' 2>/dev/null
 [ ! -x /usr/local/bin/kedge ] || kedge schedule remove >/dev/null
+rm -rf /usr/local/lib/kedge /usr/local/lib/systemd /usr/local/bin/kedge* /usr/sbin/sendmail /var/spool/q
 rm -rf /etc/kedge /var/lib/kedge /var/cache/kedge /srv/* /etc/systemd/system/kedge-* /var/lib/systemd/timers/stamp-kedge-*
 if id alice >/dev/null 2>&1; then loginctl disable-linger alice; systemctl stop user@"$(id -u alice)"; userdel -r alice 2>/dev/null; fi
-ln -sf /usr/local/lib/kedge/dist/kedge.cjs /usr/local/bin/kedge
+systemctl daemon-reload
 # A mail server that takes everything, and a web server: both write what they get to /srv/caught.
 cat >/srv/catcher.mjs <<'JS'
 import { appendFileSync } from 'node:fs'
@@ -89,6 +102,18 @@ cp /bin/true /srv/data/capable && setcap cap_net_raw+ep /srv/data/capable
 echo text >/srv/data/file
 GUEST
 
+say 'setup puts the units where systemd looks for them'
+guest <<'GUEST'
+# This machine has no fuse and no network to get it from; nothing is mounted here.
+mkdir -p /root/bin && ln -sf /bin/true /root/bin/fusermount3
+PATH=/root/bin:$PATH
+run sh /root/kedge/setup --system
+shows ^/usr/local/lib/systemd/system/kedge-backup@.service systemctl show -P FragmentPath kedge-backup@web1.service
+shows '^/usr/local/lib/systemd/system/kedge-notify@.service.d/30-system.conf' \
+  sh -c 'systemctl show -P DropInPaths kedge-notify@backup:web1.service | tr " " "\n" | sort'
+shows 'ExecStart=/usr/local/bin/kedge backup' systemctl cat kedge-backup@web1.service
+GUEST
+
 say 'a target whose secrets systemd seals; timers every minute'
 guest <<'GUEST'
 run kedge new web1 --path /srv/data --repo /srv/repository --secret credential --schedule '* * * * *' \
@@ -108,6 +133,8 @@ run kedge schedule install
 run kedge schedule install -q >/dev/null
 run systemd-analyze verify --man=no kedge-backup@web1.service kedge-check@web1.service kedge-drill@web1.service kedge-prune@web1.service \
   kedge-copy@web1.service kedge-notify@web1.service kedge-backup@web1.timer
+# What setup put there as well is masked, and counts once.
+run sh -c '! systemctl show -P FragmentPath -P DropInPaths kedge-notify@backup:web1.service kedge-backup@web1.service | grep /usr/local'
 for verb in backup copy prune check drill; do
   systemd-analyze security --no-pager kedge-$verb@web1.service | sed -n '$s/ [^ ]*$//p'
 done
@@ -117,30 +144,31 @@ GUEST
 say 'the timer fires, and the run is in the ledger; nobody may put the machine to sleep meanwhile'
 guest <<'GUEST'
 wait_for 180 at_least 1 backup success && echo "a backup is in the ledger, state success"
-grep -o 'kedge .*' /tmp/inhibited | tr -s ' '
+shows '^kedge .* sleep .* block$' sh -c "grep -o 'kedge .*' /tmp/inhibited | tr -s ' '"
 sleep 2
 run journalctl -u kedge-backup@web1 --no-pager -o cat --grep 'web1|Killing' -n 4
 run systemctl stop kedge-backup@web1.timer
-wait_for 60 sh -c '! systemctl is-active kedge-backup@web1.service | grep -q activating'
-echo "left in the list of locks: $(systemd-inhibit --list --no-pager --no-legend | grep -c kedge)"
+at_rest web1
+shows '^left in the list of locks: 0$' echo "left in the list of locks: $(systemd-inhibit --list --no-pager --no-legend | grep -c kedge)"
 GUEST
 
 say 'drill, check and prune in their sandboxes: owners, modes, capabilities'
 guest <<'GUEST'
 for verb in drill check prune; do run systemctl start kedge-$verb@web1.service; done
 kedge history web1 | head -n 3 | cut -f 2-4
-kedge history web1 --json | grep -o '"kind":"drilled".*"source":[0-9]*' | sed 's/"snapshot":"[^"]*",//'
+shows '"source":4' \
+  sh -c 'kedge history web1 --json | grep -o "\"kind\":\"drilled\".*\"source\":[0-9]*" | sed "s/\"snapshot\":\"[^\"]*\",//"'
 GUEST
 
 say 'a failure reaches the mail server and the web hook; the notify unit has nothing to add'
 guest <<'GUEST'
 printf 'CANARY=/srv/data/.mounted\n' >>/etc/kedge/targets/web1/target.env
-run systemctl start kedge-backup@web1.service
+fails systemctl start kedge-backup@web1.service
 wait_for 60 caught '^hook'
 wait_for 60 caught '^mail Subject'
 cat /srv/caught; rm /srv/caught
 wait_for 60 sh -c 'journalctl -u kedge-notify@backup:web1 | grep -q nothing'
-journalctl -u kedge-notify@backup:web1 --no-pager -o cat --grep 'nothing' | tail -n 1
+shows 'told of itself' sh -c 'journalctl -u kedge-notify@backup:web1 --no-pager -o cat --grep nothing | tail -n 1'
 sed -i /CANARY/d /etc/kedge/targets/web1/target.env
 GUEST
 
@@ -152,7 +180,7 @@ wait_for 60 pgrep -f 'sleep 600'
 run systemctl kill --kill-whom=all --signal=KILL kedge-backup@web1.service
 wait_for 90 caught '^hook'
 wait_for 60 caught '^mail Subject'
-sed 's/process [0-9]*/process N/' /srv/caught; rm /srv/caught
+shows 'backup crashed: its process' sed 's/process [0-9]*/process N/' /srv/caught; rm /srv/caught
 rm /etc/kedge/targets/web1/hooks/before-backup
 GUEST
 
@@ -160,8 +188,59 @@ say 'a skip is recorded, and no failure'
 guest <<'GUEST'
 printf '#!/bin/sh\nexit 77\n' >/etc/kedge/targets/web1/hooks/before-backup; chmod 755 /etc/kedge/targets/web1/hooks/before-backup
 run systemctl start kedge-backup@web1.service
-kedge history web1 --json | grep -m 1 -o '"state":"[a-z]*","status":[0-9]*'
+shows '"skipped","status":75' sh -c 'kedge history web1 --json | grep -m 1 -o "\"state\":\"[a-z]*\",\"status\":[0-9]*"'
 rm /etc/kedge/targets/web1/hooks/before-backup
+GUEST
+
+say 'the credential of a second store is opened in the sandbox; one that does not open costs its copy, and not the backup'
+guest <<'GUEST'
+run kedge new off1 --copy-of web1 --repo /srv/second --secret credential -q >/dev/null
+run kedge init off1
+printf 'COPY_AFTER_BACKUP=yes\n' >>/etc/kedge/targets/web1/target.env
+run kedge schedule install web1 | grep -v unchanged
+systemctl stop kedge-backup@web1.timer; at_rest web1
+rm -f /srv/caught
+run sed 1d /etc/systemd/system/kedge-backup@web1.service.d/50-target.conf
+run systemctl start kedge-backup@web1.service
+wait_for 5 at_least 1 copy success && echo "the copy is in the ledger"
+runs backup success >/srv/before
+cp /etc/kedge/targets/off1/secret.cred /srv/off1.cred && echo garbage >/etc/kedge/targets/off1/secret.cred
+fails systemctl start kedge-backup@web1.service
+wait_for 5 at_least $(($(cat /srv/before) + 1)) backup success && echo "the backup has succeeded"
+wait_for 60 caught '^hook'
+shows 'off1' cat /srv/caught; rm -f /srv/caught
+sed -i /^COPY_/d /etc/kedge/targets/web1/target.env
+rm -r /etc/kedge/targets/off1
+GUEST
+
+say 'a credential of its own that does not open keeps systemd from starting the backup: the notify unit tells why'
+guest <<'GUEST'
+kedge new web2 --path /srv/data --repo /srv/repository2 --secret credential --schedule @daily --set 'NOTIFY=mail webhook' \
+  --set MAIL_TO=ops@example.org --set SMTP_URL=smtp://127.0.0.1:2525 --set WEBHOOK_URL=http://127.0.0.1:8080/ -q >/dev/null 2>&1
+run kedge schedule install web2 | grep -v unchanged
+echo garbage >/etc/kedge/targets/web2/secret.cred
+fails systemctl start kedge-backup@web2.service
+shows '^243$' systemctl show -P ExecMainStatus kedge-backup@web2.service
+wait_for 90 caught '^hook'
+wait_for 60 caught '^mail Subject'
+shows 'web2 backup crashed: .*secret.cred' cat /srv/caught; rm -f /srv/caught
+GUEST
+
+say "sendmail writes to its queue in the notify unit, which the backup's sandbox keeps it from"
+guest <<'GUEST'
+mkdir -p /var/spool/q && chown alice /var/spool/q && chmod 700 /var/spool/q
+printf '#!/bin/sh\ncat >>/var/spool/q/mail\n' >/usr/sbin/sendmail && chmod 755 /usr/sbin/sendmail
+kedge new web3 --path /srv/data --repo /srv/repository3 --secret credential --schedule @daily --set NOTIFY=mail \
+  --set MAIL_TO=ops@example.org -q >/dev/null 2>&1
+run kedge init web3
+printf 'CANARY=/srv/data/.mounted\n' >>/etc/kedge/targets/web3/target.env
+run kedge schedule install web3 | grep -v unchanged
+fails systemctl start kedge-backup@web3.service
+shows sendmail sh -c 'journalctl -u kedge-backup@web3 --no-pager -o cat --grep sendmail | tail -n 1'
+wait_for 90 test -s /var/spool/q/mail
+shows '^Subject: kedge: backup of web3 failed' grep -E '^(Subject|To|X-Kedge-Event):' /var/spool/q/mail
+run kedge schedule remove web2 web3 | wc -l
+rm -r /etc/kedge/targets/web[23] /usr/sbin/sendmail
 GUEST
 
 say 'a reboot needs no passphrase'
@@ -172,14 +251,13 @@ GUEST
 "$vm" reboot >&2
 guest <<'GUEST'
 wait_for 180 at_least $(($(cat /srv/before) + 1)) backup success && echo "the timer has saved web1 since the boot"
-journalctl -b -u kedge-backup@web1 --no-pager -o cat --grep 'passphrase|credential' | head -n 3
 GUEST
 
 say 'a run that was missed while the power was off is made up for'
 guest <<'GUEST'
 sed -i "s/^SCHEDULE_BACKUP=.*/SCHEDULE_BACKUP='0 3 * * *'/; /^SCHEDULE_CHECK/d; /^SCHEDULE_DRILL/d; /^SCHEDULE_PRUNE/d" \
   /etc/kedge/targets/web1/target.env
-wait_for 60 sh -c '! systemctl is-active kedge-backup@web1.service | grep -q activating'
+at_rest web1
 run kedge schedule install | grep -v unchanged
 runs backup success >/srv/before
 date -u -d 'tomorrow 05:00' +%Y-%m-%dT%H:%M:%S >/srv/tomorrow
@@ -214,4 +292,10 @@ guest <<'GUEST'
 kedge schedule remove | grep -c removed
 find /etc/systemd/system -name 'kedge-*'
 find /etc/systemd/system/kedge-backup@web1.timer.d -type f
+run sh /usr/local/lib/kedge/current/setup --uninstall | sed '/^What stays/,$d'
+run sh -c '! ls /usr/local/lib/kedge /usr/local/lib/systemd 2>/dev/null'
+fails systemctl cat kedge-backup@web1.service
 GUEST
+
+[ "$faults" = 0 ] || echo "FAULTS: $faults"
+[ "$faults" = 0 ]
