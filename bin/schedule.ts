@@ -17,6 +17,14 @@ export default command(
     const [first = 'list', ...rest] = operands
     if (first === 'install') return yield* install(by, rest, context)
     if (first === 'remove') return yield* remove(by, rest, context)
-    return yield* list(by, first === 'list' ? rest : operands, context)
+    if (first === 'list') return yield* list(by, rest, context)
+    const { nearest } = await import('../lib/nearest.ts')
+    const { targetNames } = await import('../lib/target.ts')
+    const like = nearest(first, ['list', 'install', 'remove'])
+    if (like && !(await targetNames()).includes(first)) {
+      const { Failure } = await import('../lib/failure.ts')
+      throw new Failure('misuse', `neither an action nor a target: '${first}'`, { hint: `did you mean ${like}?` })
+    }
+    return yield* list(by, operands, context)
   },
 )

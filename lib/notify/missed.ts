@@ -130,9 +130,12 @@ async function wayTo(name: string, context: Context): Promise<Way> {
   }
 }
 
-/** The same with the secrets, where a channel may need them; without, and why, where they do not open. */
-async function opened({ target, settings }: Way, context: Context): Promise<{ settings: Settings; trouble?: Failure }> {
-  if (!target || context.mode === 'explain' || !mayNeedSecrets(target, settings)) return { settings }
+/**
+ * The same with the secrets, where a channel may need them, or where they may be why a run left no record (`lost`); without, and why, where
+ * they do not open.
+ */
+async function opened({ target, settings }: Way, lost: boolean, context: Context): Promise<{ settings: Settings; trouble?: Failure }> {
+  if (!target || context.mode === 'explain' || !(lost || mayNeedSecrets(target, settings))) return { settings }
   try {
     return { settings: settingsOf(target, await openSecrets(target, context)) }
   } catch (error) {
@@ -164,13 +167,16 @@ export async function* missed(operands: readonly string[], context: Context): As
   const left = await leftPending(way.settings)
   const { good, ...known } = await knownOf(what, way.settings, now)
   const found = judge(what, { ...known, loads: way.target !== undefined })
-  const telling = 'nothing' in found ? undefined : tellingOf(found, way, good)
+  let telling = 'nothing' in found ? undefined : tellingOf(found, way, good)
   if ('nothing' in found) context.log(`nothing to tell: ${found.nothing}`)
   else if (!telling)
     context.log(`nobody is to be told of the ${what.verb} of '${what.target}': NOTIFY is not set, or NOTIFY_ON leaves it out`)
   if (left.length === 0 && !telling) return worst(statuses)
-  const { settings, trouble } = await opened(way, context)
+  const lost = 'missed' in found
+  const { settings, trouble } = await opened(way, lost, context)
   if (trouble) statuses.push(statusFor(trouble))
+  if (telling && lost && trouble)
+    telling = { ...telling, record: { ...telling.record, message: `${telling.record.message}: ${trouble.message}` } }
   if (context.mode !== 'act') {
     if (context.mode === 'explain' && way.target) yield* preamble(way.target)
     for (const { record, event, good, channels } of [...left, ...(telling ? [telling] : [])]) {
@@ -185,7 +191,7 @@ export async function* missed(operands: readonly string[], context: Context): As
   if (telling && way.trouble?.class === 'misuse') sent.push(...(await sendUnkept(telling, settings, context)))
   else if (telling) {
     await keepPending(telling, context)
-    sent.push(...(await sendKept(telling, settings, context, { lost: 'missed' in found })))
+    sent.push(...(await sendKept(telling, settings, context, { lost })))
   }
   yield sent.map((each) => toldRow(each, what.target))
   return worst([...statuses, ...sent.flatMap(({ failure }) => (failure ? [statusFor(failure)] : []))])

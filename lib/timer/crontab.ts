@@ -7,7 +7,7 @@ import { findInPath } from '../executable.ts'
 import { Failure } from '../failure.ts'
 import type { CommandLine, FileRow, Text } from '../rows.ts'
 import { blockOf, crontabLine, withBlock } from '../schedule/crontab.ts'
-import { explained } from '../shell.ts'
+import { quote, shown } from '../shell.ts'
 import type { House, Wanted } from './wanted.ts'
 
 /** How kedge is started: its command, and the variables that cron does not set. */
@@ -55,8 +55,17 @@ async function writeCrontab(text: string, context: Context): Promise<void> {
  * One line for a verb. `%` would be a line end for cron, and PATH is set for this line alone: those outside of the block have their own.
  * Failure `config` for a line feed, which a crontab cannot say.
  */
-export function lineFor({ command }: Pick<Wanted, 'command'>, when: string, waitSeconds: number, how: How): string {
-  const run = `${explained([...how.command, ...command], how.env)} >/dev/null`
+export function lineFor(
+  { command, target, verb }: Pick<Wanted, 'command' | 'target' | 'verb'>,
+  when: string,
+  waitSeconds: number,
+  how: How,
+): string {
+  const settings = Object.entries(how.env).map(([key, value]) => ` ${key}=${quote(value)}`)
+  const setting = settings.length > 0 ? `export${settings.join('')}; ` : ''
+  // What has told of itself is not told of again. A digest is no run.
+  const told = target === '-' ? '' : ` || ${shown([...how.command, 'notify', 'missed', '-q', verb, target])} >/dev/null`
+  const run = `${setting}${shown([...how.command, ...command])} >/dev/null${told}`
   if (run.includes('\n')) throw new Failure('config', `cannot write ${JSON.stringify(run)} into a crontab: it holds a line feed`)
   return `${when} ${waitSeconds > 0 ? `sleep ${waitSeconds}; ` : ''}${run}`.replaceAll('%', '\\%')
 }
@@ -64,12 +73,27 @@ export function lineFor({ command }: Pick<Wanted, 'command'>, when: string, wait
 /** What a line starts, as `backup web1`; undefined where it is none of kedge's. Pure. */
 const whatIn = (line: string): string | undefined => {
   const [, verb, name, digest] =
-    /kedge(?:\.cjs'?)? (?:(\w+) --wait=\w+ ([\w.-]+)|(notify digest(?: [\w.-]+)*)) >\/dev\/null$/.exec(line) ?? []
+    /kedge(?:\.cjs'?)? (?:(\w+) --wait=\w+ ([\w.-]+)|(notify digest(?: [\w.-]+)*)) >\/dev\/null(?: \|\| .*)?$/.exec(line) ?? []
   return digest ?? (verb && name && `${verb} ${name}`)
 }
 
-/** What the block's lines start. Pure. */
-export const startedBy = (text: string): Set<string> => new Set(blockOf(text).flatMap((line) => whatIn(line) ?? []))
+/** The file that a line starts kedge by: its command, or the program that node is to run. Pure. */
+const programIn = (line: string): string => {
+  const [, quoted, bare] = /(?:'([^']*kedge(?:\.cjs)?)'|(\/\S*kedge(?:\.cjs)?)) (?:\w+ --wait=|notify digest)/.exec(line) ?? []
+  return quoted ?? bare ?? ''
+}
+
+/** What the block's lines start, and the files by which those would that are `gone`. */
+export function startedBy(text: string, isThere: (file: string) => boolean): { started: Set<string>; gone: Set<string> } {
+  const started = new Set<string>()
+  const gone = new Set<string>()
+  for (const line of blockOf(text)) {
+    const [what, program] = [whatIn(line), programIn(line)]
+    if (what !== undefined && isThere(program)) started.add(what)
+    else if (what !== undefined) gone.add(program)
+  }
+  return { started, gone }
+}
 
 type Line = { readonly what: string; readonly line: string }
 const linesOf = (text: string): Line[] => blockOf(text).map((line) => ({ line, what: whatIn(line) ?? '' }))

@@ -1,4 +1,5 @@
 // What runs when, and what starts it on this machine.
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Context } from '../contract.ts'
 import { findInPath } from '../executable.ts'
@@ -42,7 +43,9 @@ async function timersThere(context: Context): Promise<ReadonlyMap<string, TimerS
 async function commandsThere(context: Context): Promise<ReadonlySet<string>> {
   if (!findInPath('crontab')) return new Set()
   try {
-    return startedBy(await readCrontab(context))
+    const { started, gone } = startedBy(await readCrontab(context), existsSync)
+    for (const file of gone) context.log(`warning: the crontab starts '${file}', which is gone: kedge schedule install renews its lines`)
+    return started
   } catch (error) {
     notKnown(error, context)
     return new Set()

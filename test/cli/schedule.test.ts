@@ -402,10 +402,11 @@ test('the crontab gets a block of lines, and all else stays byte for byte', asyn
   const lines = bytes.subarray(foreign.length).toString().trim().split('\n')
   const program = `${process.execPath} ${path.join(dist, 'kedge.cjs')}`
   assert.equal(lines.length, 4)
-  assert.match(lines[1] ?? '', /^3\d 2 \* \* \* sleep \d+; PATH=\S+restic-0.19.1\S+ /)
+  assert.match(lines[1] ?? '', /^3\d 2 \* \* \* sleep \d+; export PATH=\S+restic-0.19.1\S+ /)
   assert.ok(lines[1]?.includes(` KEDGE_STATE_DIR='${m.dir}/50\\% ü' `), lines[1])
-  assert.ok(lines[1]?.endsWith(` ${program} backup --wait=1h web1 >/dev/null`), lines[1])
-  assert.match(lines[2] ?? '', /^15 3 \* \* 1 PATH=.* check --wait=1h web2 >\/dev\/null$/)
+  const told = `${program} notify missed -q backup web1 >/dev/null`
+  assert.ok(lines[1]?.endsWith(` ${program} backup --wait=1h web1 >/dev/null || ${told}`), lines[1])
+  assert.match(lines[2] ?? '', /^15 3 \* \* 1 export PATH=.* check --wait=1h web2 >\/dev\/null \|\| /)
   assert.equal((await done(m, ['schedule', 'install', '--by', 'crontab'])).stdout, 'crontab\tunchanged\t-\n')
   assert.deepEqual(
     rowsOf(await done(m, ['schedule', '--json'])).map((row) => row.by),
@@ -420,6 +421,56 @@ test('the crontab gets a block of lines, and all else stays byte for byte', asyn
   assert.doesNotMatch(fs.readFileSync(file, 'latin1'), /backup --wait=1h web1/)
   await done(m, ['schedule', 'remove'])
   assert.deepEqual(fs.readFileSync(file), foreign)
+})
+
+test('a run that cron started and that was killed is told of, once; one that ended on record told of itself', async (t) => {
+  const { m } = house(t)
+  const file = fakeCrontab(m)
+  const heard = path.join(m.dir, 'heard')
+  const tell = fake(m.bin, 'tell', `echo "$KEDGE_TARGET $KEDGE_VERB $KEDGE_RUN_STATE" >>'${heard}'`)
+  const env = { SCHEDULE_BACKUP: '30 2 * * *', NOTIFY: 'command', NOTIFY_COMMAND: tell, NOTIFY_ON: 'failure' }
+  const hooks = { killed: 'kill -9 $PPID', failed: 'exit 1', skipped: 'exit 77' }
+  for (const [name, script] of Object.entries(hooks))
+    newTarget(m, name, { env, paths: [m.home], scripts: { 'hooks/before-backup': script } })
+  await done(m, ['schedule', 'install', '--by', 'crontab'])
+  const lines = fs.readFileSync(file, 'utf8').trim().split('\n').slice(1, -1)
+  for (const line of lines) {
+    const command = line.replace(/^(\S+ ){5}/, '').replaceAll('\\%', '%')
+    const { stdout, stderr } = await startProgram(m, '/bin/sh', ['-c', command], { env: { PATH: '/usr/bin:/bin' } }).result
+    assert.equal(stdout, '')
+    assert.doesNotMatch(stderr, /nothing to tell/)
+  }
+  assert.deepEqual(fs.readFileSync(heard, 'utf8').trim().split('\n').sort(), ['failed backup failed', 'killed backup crashed'])
+  // Lines of an earlier version are kedge's too.
+  fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replace(/ \|\| .*$/gm, ''))
+  await done(m, ['schedule', 'remove', ...Object.keys(hooks)])
+  assert.ok(!fs.existsSync(file))
+})
+
+test('a line whose kedge is gone starts nothing, and that is said', async (t) => {
+  const { m } = house(t)
+  const file = fakeCrontab(m)
+  newTarget(m, 'web1', { env: { SCHEDULE_BACKUP: '30 2 * * *' } })
+  await done(m, ['schedule', 'install', '--by', 'crontab'])
+  fs.writeFileSync(
+    file,
+    fs.readFileSync(file, 'utf8').replaceAll(`${dist}/kedge.cjs`, '/opt/an older kedge/kedge.cjs'.replaceAll(' ', '-')),
+  )
+  const result = await done(m, ['schedule', '--json'])
+  assert.deepEqual(
+    rowsOf(result).map((row) => row.by),
+    ['-'],
+  )
+  assert.match(result.stderr, /the crontab starts '\/opt\/an-older-kedge\/kedge\.cjs', which is gone/)
+})
+
+test('a mistyped action is told from a target', async (t) => {
+  const { m } = house(t)
+  const typo = await kedge(m, ['schedule', 'instal'])
+  assert.equal(typo.status, 2)
+  assert.match(typo.stderr, /did you mean install\?/)
+  newTarget(m, 'lists', { env: { SCHEDULE_BACKUP: '@daily' } })
+  assert.equal((await done(m, ['schedule', 'lists'])).lines.length, 1)
 })
 
 test('-n and --explain show the whole crontab, and what is printed does the same', async (t) => {
