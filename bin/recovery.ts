@@ -18,14 +18,14 @@ export default command(
   async function* ({ options, operands: [name = ''], context }) {
     const { loadTarget } = await import('../lib/target.ts')
     const { giveSheet, giveNote } = await import('../lib/sheet.ts')
-    const { installed } = await import('../lib/engine/restic/installed.ts')
+    const { toolOf } = await import('../lib/engine.ts')
     const { Failure } = await import('../lib/failure.ts')
     const { 'with-secret': withSecret, to, recipient, noted } = options
     if (noted && (withSecret || to !== undefined || recipient !== undefined))
       throw new Failure('misuse', '--noted goes with no other option')
     const target = await loadTarget(name)
     if (noted) yield* giveNote(target, context)
-    else yield* giveSheet(target, { withSecret, to, recipient, tool: (await installed())?.text }, context)
+    else yield* giveSheet(target, { withSecret, to, recipient, tool: await toolOf(target) }, context)
     return 0
   },
 )

@@ -41,5 +41,15 @@ const places: Readonly<Record<EngineName, (target: Target) => Promise<string[]>>
   },
 }
 
+const tools: Readonly<Record<EngineName, () => Promise<string | undefined>>> = {
+  async restic() {
+    const { installed } = await import('./engine/restic/installed.ts')
+    return (await installed())?.text
+  },
+}
+
+/** The engine's tool that is installed here, as a recovery sheet names it ('restic 0.19.1'); undefined where there is none. */
+export const toolOf = ({ engine }: Pick<Target, 'engine'>): Promise<string | undefined> => tools[engine]()
+
 /** The folders of this machine that a target's runs write to, besides kedge's own: a local store, a cache elsewhere. */
 export const placesOf = (target: Target): Promise<string[]> => places[target.engine](target)

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { answer } from './child.ts'
+import { callerEnv } from './env.ts'
 import { Failure } from './failure.ts'
 
 export type Fifo = {
@@ -32,7 +33,7 @@ export async function openFifo(): Promise<Fifo | undefined> {
 
 async function made(name: string): Promise<boolean> {
   try {
-    return (await answer(['mkfifo', '-m', '600', name])).status === 0
+    return (await answer(['mkfifo', '-m', '600', name], { env: callerEnv() })).status === 0
   } catch (error) {
     if (error instanceof Failure) return false // no mkfifo here
     throw error

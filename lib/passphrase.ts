@@ -95,7 +95,7 @@ function statOf(fd: number): Stats | undefined {
   }
 }
 
-/** A number that the caller forgot to open may be one of Node's own pipes, which has its other end next to it (Linux gives both one inode). */
+/** A number that the caller forgot to open may be one of Node's own pipes: its other end is next to it (Linux gives both one inode). */
 function ownPipe(fd: number, stat: Stats): boolean {
   const twin = (other: Stats | undefined) => other?.isFIFO() === true && other.ino === stat.ino && other.dev === stat.dev
   return fd > 2 && stat.isFIFO() && stat.ino !== 0 && (twin(statOf(fd - 1)) || twin(statOf(fd + 1)))

@@ -1,7 +1,7 @@
 // A file that only its owner sees, for a program that wants a file: in memory where there is a tmpfs. It is overwritten and removed on
 // every way out: by kedge, by a watcher when kedge is killed, and by the next call when both are.
-import { chmod, lstat, mkdir, mkdtemp, open, readdir, readFile, rm, statfs, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { chmod, lstat, mkdir, mkdtemp, open, readdir, readFile, realpath, rm, stat, statfs, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { start } from './child.ts'
 import type { Context } from './contract.ts'
 import { callerEnv, callerVar } from './env.ts'
@@ -12,7 +12,7 @@ import { alive, type Identity, identity } from './process.ts'
 const prefix = 'kedge-secret-'
 const ownerFile = '.owner'
 /** statfs(2) on Linux: tmpfs and ramfs. */
-const inMemory = [0x01021994, 0x858458f6]
+const memoryTypes = [0x01021994, 0x858458f6]
 /** Seconds after which a folder without an owner is a dead call's: it is written before anything else. */
 const unowned = 60
 
@@ -32,12 +32,7 @@ export async function withPrivateFile<T>(
   context: Pick<Context, 'log'>,
   use: (file: string) => Promise<T>,
 ): Promise<T> {
-  const memory = await memoryFolder()
-  if (memory === undefined) {
-    await mkdir(disk, { recursive: true, mode: 0o700 })
-    context.log(`there is no private memory file system: the text lies in '${disk}' meanwhile, and is overwritten afterwards`)
-  }
-  const folder = await mkdtemp(join(memory ?? disk, prefix))
+  const folder = (await inMemory()) ?? (await onDisk(disk, context))
   const watcher = start(['/bin/sh', '-c', watch, 'sh', folder], { env: callerEnv(), stdin: 'pipe', stdout: 'ignore' })
   try {
     await writeFile(join(folder, ownerFile), JSON.stringify(identity()), { mode: 0o600 })
@@ -53,7 +48,7 @@ export async function withPrivateFile<T>(
 
 /** Wipes what dead calls of this user left. */
 export async function sweepPrivate(disk: string, context: Pick<Context, 'log'>): Promise<void> {
-  for (const base of [...memoryFolders(), disk]) {
+  for (const base of [...(await memoryFolders()), disk]) {
     for (const name of await readdir(base).catch(noneThere)) {
       const folder = join(base, name)
       if (!name.startsWith(prefix) || !(await isLeft(folder))) continue
@@ -119,12 +114,48 @@ async function ownerOf(folder: string): Promise<Identity | undefined> {
   }
 }
 
-const memoryFolders = (): string[] => [callerVar('XDG_RUNTIME_DIR'), '/dev/shm'].filter((folder) => folder?.startsWith('/')) as string[]
-
-async function memoryFolder(): Promise<string | undefined> {
-  for (const folder of memoryFolders()) {
-    const type = await statfs(folder).then((found) => found.type, noneThere)
-    if (typeof type === 'number' && inMemory.includes(type)) return folder
+async function inMemory(): Promise<string | undefined> {
+  for (const folder of await memoryFolders()) {
+    try {
+      return await mkdtemp(join(folder, prefix))
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code !== 'EACCES' && code !== 'EROFS') throw error
+    }
   }
   return undefined
+}
+
+async function onDisk(disk: string, context: Pick<Context, 'log'>): Promise<string> {
+  await mkdir(disk, { recursive: true, mode: 0o700 })
+  context.log(`there is no private memory file system: the text lies in '${disk}' meanwhile, and is overwritten afterwards`)
+  return await mkdtemp(join(disk, prefix))
+}
+
+/** Folders in memory in which nobody else can put another folder in the place of one of ours. */
+async function memoryFolders(): Promise<string[]> {
+  const found: string[] = []
+  for (const named of [callerVar('XDG_RUNTIME_DIR'), '/dev/shm']) {
+    if (!named?.startsWith('/')) continue
+    const folder = await realpath(named).catch(noneThere)
+    if (typeof folder !== 'string' || !(await isOurs(folder, named !== '/dev/shm'))) continue
+    const { type } = await statfs(folder)
+    if (memoryTypes.includes(type)) found.push(folder)
+  }
+  return found
+}
+
+/**
+ * Whether only root and this user may rename what lies in a folder, and in those above it: nobody else owns one or may write in it, but
+ * where each may only touch his own (sticky). `own`: the folder itself is this user's, and nobody else may write in it.
+ */
+async function isOurs(folder: string, own: boolean): Promise<boolean> {
+  const me = process.geteuid?.()
+  const { uid, mode } = await stat(folder)
+  if (own && (uid !== me || mode & 0o022)) return false
+  for (let at = folder; ; at = dirname(at)) {
+    const { uid, mode } = await stat(at)
+    if ((uid !== 0 && uid !== me) || (mode & 0o022 && !(mode & 0o1000))) return false
+    if (at === dirname(at)) return true
+  }
 }

@@ -2,6 +2,7 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 import { hostname, uptime } from 'node:os'
 import { answer } from './child.ts'
+import { callerEnv } from './env.ts'
 import { Failure } from './failure.ts'
 
 /** 'unknown' is alive as far as one can tell: on another host, or where ps does not show it. */
@@ -128,7 +129,7 @@ export function judge(
 async function processes(): Promise<Process[]> {
   const columns = ['pid=', 'pgid=', 'state=', 'lstart='].flatMap((column) => ['-o', column])
   try {
-    const { status, stdout } = await answer(['env', 'LC_ALL=C', 'TZ=UTC0', 'ps', '-A', ...columns], { timeout: 10 })
+    const { status, stdout } = await answer(['env', 'LC_ALL=C', 'TZ=UTC0', 'ps', '-A', ...columns], { env: callerEnv(), timeout: 10 })
     return status === 0 ? parse(stdout, Date.now() / 1000 - uptime()) : []
   } catch (error) {
     if (!(error instanceof Failure)) throw error

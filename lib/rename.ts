@@ -1,14 +1,14 @@
 // Gives a target another name: state and cache first, its folder last, so that the same call again goes on where one was cut off.
 // The snapshots keep the tag of the old name, and SNAPSHOTS_OF says so.
-import { lstat, mkdir, mkdtemp, rename as move, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rename as move, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import type { Context, Target } from './contract.ts'
-import { installed } from './engine/restic/installed.ts'
+import { toolOf } from './engine.ts'
 import { setEnvKey } from './env.ts'
 import { Failure } from './failure.ts'
+import { changeText } from './inplace.ts'
 import { words } from './keys.ts'
-import { replaceFile } from './ledger.ts'
 import { cacheDir, stateDir, targetsDir } from './paths.ts'
 import { recoverySheet, sheetFile } from './recovery.ts'
 import type { CommandLine, FileRow } from './rows.ts'
@@ -113,8 +113,7 @@ async function settings(dir: string): Promise<Readonly<Record<string, string>>> 
 }
 
 async function apply({ file, key, value }: Edit): Promise<void> {
-  const { mode } = await lstat(file)
-  await replaceFile(file, setEnvKey(await readFile(file, 'utf8'), key, value), mode & 0o777)
+  await changeText(file, (text) => setEnvKey(text, key, value))
 }
 
 async function moveFolder(from: string, to: string): Promise<void> {
@@ -161,8 +160,8 @@ async function rewriteSheet(name: string): Promise<string | undefined> {
   const target = await loadTarget(name)
   const file = sheetFile(target.dir)
   if (!(await exists(file))) return undefined
-  const tool = await installed()
-  await replaceFile(file, recoverySheet({ target, host: hostname(), date: new Date(), tool: tool?.text, secrets: undefined }), 0o600)
+  const tool = await toolOf(target)
+  await changeText(file, () => recoverySheet({ target, host: hostname(), date: new Date(), tool, secrets: undefined }))
   return file
 }
 

@@ -1,12 +1,13 @@
 // Secrets moved to another passphrase, key or provider. The new file is written and proven first, SECRET= is switched by one
 // replacement of target.env, and only then the old file goes: a call that was cut off leaves a target that opens, and the next ends it.
-import { lstat, readFile, realpath, rm, stat } from 'node:fs/promises'
+import { lstat, readFile, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
-import { basename, dirname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Context, Provider, Rows, RunContext, Target } from './contract.ts'
-import { installed } from './engine/restic/installed.ts'
+import { toolOf } from './engine.ts'
 import { setEnvKey } from './env.ts'
 import { Failure } from './failure.ts'
+import { changeText, realFile, syncFolder } from './inplace.ts'
 import { isAbsent, readJson, replaceFile } from './ledger.ts'
 import { perform } from './lifecycle.ts'
 import { newPassphrase, typedTwice } from './newpassphrase.ts'
@@ -14,7 +15,7 @@ import { stateDir } from './paths.ts'
 import { wipe } from './privatefile.ts'
 import { heading, recoverySheet, sheetFile } from './recovery.ts'
 import type { CommandLine, FileRow } from './rows.ts'
-import { type How, sealText, sweepHalves, syncFolder } from './seal.ts'
+import { type How, sealText, sweepHalves } from './seal.ts'
 import { openByHand, sealByHand } from './sealbyhand.ts'
 import { openSealed, openText } from './secret.ts'
 import { type FileProvider, hasFile, secretFile, secretFiles } from './secretfile.ts'
@@ -34,7 +35,7 @@ type Move = { readonly from: FileProvider; readonly to: FileProvider }
 /** Failure `misuse` where options do not go together, or the target's provider is none that kedge writes. */
 export async function* reseal(target: Target, wanted: Wanted, context: Context): AsyncGenerator<Rows, number> {
   if (context.mode === 'explain') {
-    yield* explained(target, checked(target, wanted), wanted)
+    yield* explained(target, checked(target, wanted), wanted.recipients)
     return 0
   }
   return yield* perform('secret', target, context, async function* (inner) {
@@ -87,15 +88,20 @@ async function* moved(target: Target, { from, to }: Move, wanted: Wanted, contex
     yield row(fresh, 'written')
     return
   }
-  await replaceFile(moveFile(target), JSON.stringify({ from, to } satisfies Move))
   try {
+    await replaceFile(moveFile(target), JSON.stringify({ from, to } satisfies Move))
+    await syncFolder(stateDir(target.name))
     await sealText(target, to, opened.text, { ...how, signal: context.signal })
     await prove({ ...target, secret: to }, opened.text, how, context)
     await switchTo(target, to)
   } catch (error) {
-    // It is not in force, and the note that says so must not stay: what lies there later may be the operator's.
-    await rm(fresh, { force: true })
-    await rm(moveFile(target), { force: true })
+    // Where it is not in force the note that says so must not stay: what lies there later may be the operator's. Else, or where that
+    // cannot be told now, the next call ends the move.
+    const now = await loadTarget(target.name).catch(() => undefined) // the first error is the one to tell
+    if (now?.secret === from) {
+      await rm(fresh, { force: true })
+      await rm(moveFile(target), { force: true })
+    }
     throw error
   }
   yield row(fresh, 'written')
@@ -132,13 +138,8 @@ async function prove(target: Target, text: string, { passphrase }: How, { signal
     throw new Failure('damaged', `cannot use '${secretFile(target.dir, target.secret)}': it does not hold what was sealed`)
 }
 
-/** SECRET= in target.env, replaced at once; the file itself where it is a link, its mode stays. */
-async function switchTo(target: Target, to: Provider): Promise<void> {
-  const file = join(target.dir, 'target.env')
-  const real = await realpath(file)
-  await replaceFile(real, setEnvKey(await readFile(real, 'utf8'), 'SECRET', to), (await stat(real)).mode & 0o777)
-  await syncFolder(dirname(real))
-}
+const switchTo = (target: Target, to: Provider): Promise<void> =>
+  changeText(join(target.dir, 'target.env'), (text) => setEnvKey(text, 'SECRET', to))
 
 const moveFile = (target: Target) => join(stateDir(target.name), 'reseal.json')
 
@@ -160,25 +161,52 @@ async function* endMove(target: Target, context: RunContext): AsyncGenerator<Fil
   const old = target.secret === move.to ? move.from : target.secret === move.from ? move.to : undefined
   if (old) {
     const file = join(target.dir, secretFiles[old])
-    await sweepHalves(target.dir, basename(file))
-    if (await isThere(file)) {
-      await discard(file, old, context)
-      yield row(file)
-    }
+    await sweepHalves(await realFile(file))
+    if ((await isThere(file)) && (await discard(file, old, context))) yield row(file)
   }
   if (target.secret === move.to) await told(target, move, context)
   await rm(moveFile(target), { force: true })
   return target
 }
 
-async function discard(file: string, provider: FileProvider, context: RunContext): Promise<void> {
-  if (provider === 'file') {
-    const { nlink } = await lstat(file)
-    await wipe(file)
-    if (nlink > 1) context.warn(`'${file}' had ${nlink - 1} further names: what they name still holds the secrets in plain text`, 'partial')
-    context.log('copies of the plain secrets may remain: in backups, in journals of the file system, in spare blocks of the disk')
-  } else await rm(file)
+/** Removes a file that is not in force any more, and a link that leads to it; plain text is overwritten. False where the name stayed. */
+async function discard(file: string, provider: FileProvider, context: RunContext): Promise<boolean> {
+  const isLink = (await lstat(file)).isSymbolicLink()
+  const real = await realFile(file)
+  const named = isLink ? `'${real}', to which '${file}' leads` : `'${file}'`
+  const gone = !(await isThere(real)) || (await removed(real, named, provider, context))
+  if (isLink) await rm(file, { force: true })
   await syncFolder(dirname(file))
+  if (provider === 'file')
+    context.log('copies of the plain secrets may remain: in backups, in journals of the file system, in spare blocks of the disk')
+  return isLink || gone
+}
+
+/** False, and a warning, where the system refuses it. */
+async function removed(real: string, named: string, provider: FileProvider, context: RunContext): Promise<boolean> {
+  const plain = provider === 'file'
+  const { nlink } = await lstat(real)
+  try {
+    await (plain ? wipe(real) : rm(real))
+    await syncFolder(dirname(real))
+  } catch (error) {
+    const why = refusals[(error as NodeJS.ErrnoException).code ?? '']
+    if (!why) throw error
+    const rest = plain ? ': look whether it still holds the secrets in plain text' : ', which is not in force any more'
+    context.warn(`cannot ${plain ? 'wipe' : 'remove'} ${named}: ${why}${rest}`, 'partial')
+    return false
+  }
+  if (plain && nlink > 1)
+    context.warn(`the secrets still lie in plain text under ${nlink - 1} further ${nlink === 2 ? 'name' : 'names'} of ${named}`, 'partial')
+  return true
+}
+
+/** EBUSY: a file that is a mount of its own. */
+const refusals: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied',
+  EPERM: 'not permitted',
+  EROFS: 'the file system is read-only',
+  EBUSY: 'it is in use',
 }
 
 /** What else said how the secrets are opened. */
@@ -189,8 +217,8 @@ async function told(target: Target, { from, to }: Move, context: RunContext): Pr
     throw error
   })
   if (text.startsWith(heading)) {
-    const tool = (await installed())?.text
-    await replaceFile(file, recoverySheet({ target, host: hostname(), date: new Date(), tool, secrets: undefined }), 0o600)
+    const tool = await toolOf(target)
+    await changeText(file, () => recoverySheet({ target, host: hostname(), date: new Date(), tool, secrets: undefined }))
   }
   context.log(
     `the secrets of '${target.name}' are in '${secretFile(target.dir, to)}' now: the recovery sheet that is kept elsewhere is void`,
@@ -210,14 +238,15 @@ async function isThere(file: string): Promise<boolean> {
   }
 }
 
-function* explained(target: Target, { from, to }: Move, { recipients }: Wanted): Generator<CommandLine> {
+async function* explained(target: Target, { from, to }: Move, recipients: readonly string[]): AsyncGenerator<CommandLine> {
   const line = (command: string): CommandLine => ({ kind: 'command', command })
-  yield line(
-    `umask 077; text=$(${openByHand(target)}) || exit; printf '%s\\n' "$text" | { ${sealByHand(target, to, recipients)}; } || exit`,
-  )
+  const seal = await sealByHand(target, to, recipients)
+  yield line(`umask 077; text=$(${openByHand(target)}) || exit; printf '%s\\n' "$text" | { ${seal}; } || exit`)
   if (from === to) return
   yield line(openByHand({ ...target, secret: to }).concat(' > /dev/null || exit'))
-  const [file, fresh] = [quote(join(target.dir, 'target.env')), quote(join(target.dir, '.target.env.new'))]
+  const real = await realFile(join(target.dir, 'target.env'))
+  const [file, fresh] = [quote(real), quote(`${real}.new`)]
   yield line(`cp -p ${file} ${fresh} && { grep -v '^SECRET=' ${file}; echo SECRET=${to}; } > ${fresh} && mv ${fresh} ${file}`)
-  yield line(`rm -f ${quote(join(target.dir, secretFiles[from]))}`)
+  const old = join(target.dir, secretFiles[from])
+  yield line(`rm -f ${[...new Set([await realFile(old), old])].map(quote).join(' ')}`)
 }

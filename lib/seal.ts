@@ -1,13 +1,14 @@
 // Secrets written where their provider finds them: sealed, proven to open, and only then put in the place of what was there.
 import { randomBytes } from 'node:crypto'
-import { open, readdir, rename, rm } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { readdir, rename, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import type { Provider, Target } from './contract.ts'
 import { encryptCredential } from './credential.ts'
 import { formatEnv } from './env.ts'
 import { Failure } from './failure.ts'
 import { encryptByGpg } from './gpg.ts'
 import type { Sealing } from './gpgfile.ts'
+import { realFile, rightsOf, syncFolder, writeNew } from './inplace.ts'
 import { conceal } from './log.ts'
 import { openText } from './secret.ts'
 import { type FileProvider, fileTrouble, hasFile, secretFiles } from './secretfile.ts'
@@ -40,8 +41,9 @@ export async function sealSecrets(
 }
 
 /**
- * The same for a text that is an env file already, which keeps its comments. What half-written files a killed call left is removed.
- * The caller holds the target's lock, or its folder is nobody else's yet. Gives the file.
+ * The same for a text that is an env file already, which keeps its comments. A link stays one, and owner, group and mode are those of
+ * the file before; of plain text nobody but its owner has rights. What half-written files a killed call left is removed. The caller
+ * holds the target's lock, or its folder is nobody else's yet. Gives the file.
  */
 export async function sealText(
   place: Pick<Target, 'name' | 'dir'>,
@@ -52,18 +54,21 @@ export async function sealText(
   const file = join(place.dir, secretFiles[provider])
   if (passphrase !== undefined) conceal(passphrase)
   const sealed = await seal(place.name, provider, text, file, { passphrase, recipients, signal })
-  await sweepHalves(place.dir, basename(file))
-  const fresh = join(place.dir, `.${basename(file)}.${randomBytes(6).toString('hex')}`)
+  const real = await realFile(file)
+  await sweepHalves(real)
+  const fresh = join(dirname(real), `.${basename(real)}.${randomBytes(6).toString('hex')}`)
+  const before = await rightsOf(real)
+  const rights = provider === 'file' ? { mode: 0o400 | ((before?.mode ?? 0) & 0o200) } : (before ?? { mode: 0o600 })
   try {
-    await write(fresh, sealed, provider === 'file' ? 0o400 : 0o600)
+    await writeNew(fresh, sealed, rights, file).catch(fileTrouble(fresh))
     const back = await opened({ ...bareTarget, ...place, secret: provider }, fresh, { passphrase, signal }, file)
     if (back !== text) throw new Failure('damaged', `cannot seal '${file}': what was written does not open to the same bytes`)
-    await rename(fresh, file).catch(fileTrouble(fresh))
+    await rename(fresh, real).catch(fileTrouble(fresh))
   } catch (error) {
     await rm(fresh, { force: true })
     throw error
   }
-  await syncFolder(place.dir)
+  await syncFolder(dirname(real))
   return file
 }
 
@@ -79,17 +84,17 @@ export function asBefore(sealing: Sealing | undefined, file: string): How {
   return { recipients: keys, ...(passphrase !== undefined && { passphrase }) }
 }
 
-/** Removes the half-written files that killed calls left beside a file of secrets. Gives their names. */
-export async function sweepHalves(dir: string, name: string): Promise<string[]> {
-  const halves = (await readdir(dir)).filter((each) => each.startsWith(`.${name}.`) && /^[0-9a-f]{12}$/.test(each.slice(name.length + 2)))
-  for (const half of halves) await rm(join(dir, half), { force: true })
-  return halves
+/** Removes the half-written files that killed calls left beside a file of secrets, the one itself and no link to it. */
+export async function sweepHalves(file: string): Promise<void> {
+  for (const half of await halvesOf(file)) await rm(half, { force: true })
 }
 
-/** Makes names in a folder last through a power cut. */
-export async function syncFolder(folder: string): Promise<void> {
-  const directory = await open(folder, 'r')
-  await directory.sync().finally(() => directory.close())
+/** The half-written files beside it. */
+export async function halvesOf(file: string): Promise<string[]> {
+  const [dir, start] = [dirname(file), `.${basename(file)}.`]
+  const names = await readdir(dir).catch(fileTrouble(dir))
+  const halves = names.filter((each) => each.startsWith(start) && /^[0-9a-f]{12}$/.test(each.slice(start.length)))
+  return halves.map((name) => join(dir, name))
 }
 
 async function seal(
@@ -108,20 +113,6 @@ async function seal(
   if (!passphrase) throw cannot('the passphrase is empty')
   const { sealSymmetric } = await import('./openpgp.ts')
   return await sealSymmetric(Buffer.from(text), passphrase)
-}
-
-async function write(fresh: string, sealed: string | Uint8Array, mode: number): Promise<void> {
-  const trouble = fileTrouble(fresh)
-  const handle = await open(fresh, 'wx', mode).catch(trouble)
-  try {
-    await handle.chmod(mode)
-    await handle.writeFile(sealed)
-    await handle.sync()
-  } catch (error) {
-    trouble(error as NodeJS.ErrnoException)
-  } finally {
-    await handle.close()
-  }
 }
 
 const bareTarget: Omit<Target, 'name' | 'dir' | 'secret'> = {

@@ -1,6 +1,6 @@
 // What is to be said of a target's secrets: which keys there are, whether they are enough, whether the password opens the store, and
 // how the files lie. Nothing is changed.
-import { lstat, readdir } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Context, Rows, Target } from './contract.ts'
 import { blocked, type Found, ok, toFinding, warning } from './doctor/finding.ts'
@@ -11,11 +11,13 @@ import { Failure, statusOf, worst } from './failure.ts'
 import { duration } from './format.ts'
 import { knowsKey } from './gpg.ts'
 import { sealedFor } from './gpgfile.ts'
-import { isAbsent, readLast } from './ledger.ts'
+import { realFile, rightsOf } from './inplace.ts'
+import { readLast } from './ledger.ts'
 import { stateDir } from './paths.ts'
 import { preamble } from './preamble.ts'
 import { cutOff } from './reseal.ts'
 import type { SecretRow } from './rows.ts'
+import { halvesOf } from './seal.ts'
 import { openByHand } from './sealbyhand.ts'
 import { openText } from './secret.ts'
 import { secretFile, secretFiles } from './secretfile.ts'
@@ -99,7 +101,7 @@ function keys(target: Target, values: Readonly<Record<string, string>>): Found {
 async function* files(target: Target): AsyncGenerator<Found> {
   const own = secretFile(target.dir, target.secret)
   if (own) {
-    const found = await lstat(own).catch(unlessAbsent)
+    const found = await rightsOf(own)
     const bits = found && (found.mode & 0o7777).toString(8).padStart(4, '0')
     if (!found) yield blocked('file', `'${own}' is missing`, `SECRET=${target.secret} wants it`, 'auth')
     else if (found.mode & 0o077) yield warning('file', `others have rights on '${own}': its mode is ${bits}`, `chmod 0600 '${own}'`)
@@ -115,8 +117,10 @@ async function* files(target: Target): AsyncGenerator<Found> {
       : 'remove it, safely'
     yield warning('file', `'${join(target.dir, name)}' is not in force (SECRET=${target.secret}), and holds secrets`, remedy)
   }
-  for (const name of names.filter((each) => /^\.secret\.(env|env\.gpg|cred)\.[0-9a-f]{12}$/.test(each)))
-    yield warning('file', `'${join(target.dir, name)}' was left by a call that was killed`, 'the next call that seals removes it')
+  for (const name of Object.values(secretFiles)) {
+    for (const half of await halvesOf(await realFile(join(target.dir, name))))
+      yield warning('file', `'${half}' was left by a call that was killed`, 'the next call that seals removes it')
+  }
 }
 
 /** Who can open a gpg file, and whether gpg here knows all of them: else it could not be sealed again as it is. */
@@ -157,8 +161,4 @@ async function age(target: Target): Promise<Found> {
   const start = rotate?.good?.start
   if (start === undefined) return ok('password', 'kedge never rotated it')
   return ok('password', `rotated ${duration((Date.now() - Date.parse(start)) / 1000)} ago, on ${start.slice(0, 10)}`)
-}
-
-function unlessAbsent(error: unknown): undefined {
-  if (!isAbsent(error)) throw error
 }

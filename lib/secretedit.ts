@@ -114,5 +114,5 @@ async function* explained(target: Target & { secret: FileProvider }, file: strin
   yield line(`umask 077; folder=$(mktemp -d /dev/shm/kedge.XXXXXX) || exit; trap 'rm -rf "$folder"' EXIT`)
   yield line(`${openByHand(target)} > "$folder/secret.env" || exit`)
   yield line(`${editor().map(quote).join(' ')} "$folder/secret.env" || exit`)
-  yield line(`{ ${sealByHand(target, target.secret, recipients)}; } < "$folder/secret.env"`)
+  yield line(`{ ${await sealByHand(target, target.secret, recipients)}; } < "$folder/secret.env"`)
 }

@@ -34,7 +34,6 @@ export async function readPrivate(file: string): Promise<Buffer> {
   }
 }
 
-/** What the system says of a file of secrets, as a Failure; what is not foreseen stays as it is. */
 /** For a promise's catch: a Failure where the system refused the file, else the error itself is thrown on. */
 export function fileTrouble(file: string): (error: NodeJS.ErrnoException) => never {
   return (cause) => {
@@ -52,8 +51,7 @@ const troubles: Record<string, readonly ['auth' | 'permission' | 'space', string
   EDQUOT: ['space', 'the quota is used up'],
 }
 
-/** Failure `config` where the bytes are not UTF-8. */
-/** Failure 'config' where the bytes are no UTF-8. */
+/** Failure `config` where the bytes are no UTF-8. */
 export function utf8(bytes: Uint8Array, from: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)

@@ -5,11 +5,13 @@ import { keygrip, parseKeyInfo, parseLimits } from '../lib/agent.ts'
 import { createChannel, createTurns } from '../lib/console/channel.ts'
 import { globPattern } from '../lib/console/choice.ts'
 import { shellFor, withTarget } from '../lib/console/command.ts'
-import { contextEnv, handedSecrets } from '../lib/console/context.ts'
+import { contextEnv } from '../lib/console/context.ts'
 import { bounded, byGravity, errorLine, lastWords, outputRow } from '../lib/console/output.ts'
+import { secondsOf } from '../lib/console/seconds.ts'
 import type { Target } from '../lib/contract.ts'
 import { callerEnv } from '../lib/env.ts'
 import { Failure, worst } from '../lib/failure.ts'
+import { handedSecrets, handing } from '../lib/handed.ts'
 
 const target = (name: string, env: Record<string, string> = {}): Target => ({
   name,
@@ -97,6 +99,39 @@ test('a line is a row with its target: for people, for programs, bare, and as JS
   assert.equal(errorLine('web1', 'kedge: oh', 'people'), 'web1: kedge: oh')
   assert.equal(errorLine('web1', '{"error":{"status":1}}', 'json'), '{"error":{"status":1},"target":"web1"}')
   assert.equal(errorLine('web1', 'restic says', 'json'), 'web1: restic says')
+})
+
+const copying: readonly (readonly [Record<string, string>, readonly string[], readonly string[]])[] = [
+  [{ COPY_TO: 'a b a' }, ['copy'], ['a', 'b']],
+  [{ COPY_TO: 'a b' }, ['copy', '--wait', '1h', '--to', 'b'], ['b']],
+  [{ COPY_TO: 'a b' }, ['copy', '--to=a', '--to', 'b'], ['a', 'b']],
+  [{ COPY_TO: 'a b' }, ['copy', '--to', 'c'], []],
+  [{ COPY_TO: 'a b' }, ['backup'], []],
+  [{ COPY_TO: 'a b', COPY_AFTER_BACKUP: 'yes' }, ['backup', '-v'], ['a', 'b']],
+  [{ COPY_TO: 'a b', COPY_AFTER_BACKUP: 'yes' }, ['list'], []],
+  [{}, ['copy'], []],
+]
+test('the second stores whose secrets a command wants are those that it copies to', () => {
+  for (const [env, words, names] of copying) assert.deepEqual(secondsOf(env, words), names, words.join(' '))
+})
+
+test('the secrets of second stores are found by name and folder, whatever else the variable may hold', (t) => {
+  t.after(() => delete process.env.KEDGE_CONTEXT_SECONDS)
+  const secrets = { RESTIC_PASSWORD: "it's a 'word'\n of two lines" }
+  const { name, dir } = target('vault')
+  Object.assign(process.env, handing([{ name, dir, secrets }]))
+  assert.deepEqual(handedSecrets({ name, dir }), secrets)
+  assert.equal(handedSecrets({ name, dir: '/elsewhere/vault' }), undefined)
+  assert.equal(handedSecrets({ name: 'web1', dir }), undefined)
+  assert.deepEqual(
+    Object.keys(callerEnv()).filter((key) => key.startsWith('KEDGE')),
+    [],
+  )
+  for (const stray of ['{torn', '{}', '7']) {
+    process.env.KEDGE_CONTEXT_SECONDS = stray
+    assert.equal(handedSecrets({ name, dir }), undefined)
+  }
+  assert.deepEqual(handing([]), {})
 })
 
 const last: readonly (readonly [string, string])[] = [

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
-import { closeSync, readdirSync } from 'node:fs'
+import { closeSync, readdirSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import path from 'node:path'
 import { test } from 'node:test'
 import { batches, start } from '../lib/child.ts'
 import { type Fifo, openFifo } from '../lib/fifo.ts'
+import { fake, scratch } from './harness.ts'
 
 async function linesOf(script: string): Promise<string[]> {
   const fifo = (await openFifo()) as Fifo
@@ -46,4 +48,19 @@ test('a reader who goes away ends the writer', async () => {
   for await (const _ of fifo.chunks()) break
   fifo.close()
   assert.notEqual((await child.done).status, 0)
+})
+
+test('mkfifo sees nothing of what kedge run put into the environment', async (t) => {
+  const dir = scratch(t)
+  const [notes, before] = [path.join(dir, 'notes'), process.env.PATH]
+  fake(dir, 'mkfifo', `env >'${notes}'; PATH='${before}' exec mkfifo "$@"`)
+  Object.assign(process.env, { PATH: `${dir}:${before}`, RESTIC_PASSWORD: 'handed over', KEDGE_CONTEXT_KEYS: 'RESTIC_PASSWORD' })
+  t.after(() => {
+    process.env.PATH = before
+    delete process.env.RESTIC_PASSWORD
+    delete process.env.KEDGE_CONTEXT_KEYS
+  })
+  assert.deepEqual(await linesOf('echo one'), ['one'])
+  assert.match(readFileSync(notes, 'utf8'), /^PATH=/m)
+  assert.doesNotMatch(readFileSync(notes, 'utf8'), /handed over/)
 })

@@ -427,11 +427,11 @@ test('a credential is sealed and opened by systemd-creds, and is bound to the ta
 test('what kedge seals with a passphrase opens with gpg and with kedge, to the same bytes', async (t) => {
   const dir = scratch(t)
   const file = path.join(dir, 'secret.env.gpg')
-  fs.writeFileSync(file, 'what was there before')
+  fs.writeFileSync(file, 'what was there before', { mode: 0o640 })
   const notes = spyOn(t, 'gpg')
   assert.deepEqual(await sealSecrets(dir, 'gpg', values, { passphrase }), { file })
   assert.equal(notes(), '')
-  assert.equal(fs.statSync(file).mode & 0o7777, 0o600)
+  assert.equal(fs.statSync(file).mode & 0o7777, 0o640)
   assert.deepEqual(fs.readdirSync(dir), ['secret.env.gpg'])
   const byGpg = spawnSync(
     'gpg',

@@ -1,4 +1,5 @@
-// What `kedge run` starts: a verb of kedge's with the target's name in its place, a program as it is, or a shell whose prompt names the target.
+// What `kedge run` starts: a verb of kedge's with the target's name in its place, a program as it is, or a shell whose prompt names
+// the target.
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { Target } from '../contract.ts'

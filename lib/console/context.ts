@@ -1,8 +1,8 @@
-// The context of one target: the environment in which `kedge run` starts a command, and how kedge finds its secrets there again.
+// The context of one target: the environment in which `kedge run` starts a command. How kedge finds its secrets there is in handed.ts.
 import { mkdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Target } from '../contract.ts'
-import { callerEnv, callerVar } from '../env.ts'
+import { callerEnv } from '../env.ts'
 import { gpgVars } from '../gpg.ts'
 import { passedThrough, words } from '../keys.ts'
 import { cacheDir, ownCacheDir } from '../paths.ts'
@@ -14,23 +14,6 @@ const operators = [
   ...['SHELL', 'USER', 'LOGNAME', 'EDITOR', 'VISUAL', 'PAGER', 'NO_COLOR', ...gpgVars],
   ...['KEDGE_CONFIG_DIR', 'KEDGE_STATE_DIR', 'KEDGE_CACHE_DIR', 'CREDENTIALS_DIRECTORY'],
 ]
-
-/**
- * The secrets that `kedge run` opened for this very target, taken from kedge's own environment; undefined where it runs in no context,
- * in another target's (the folder tells targets of one name in two configurations apart), or where one of them was taken away.
- */
-export function handedSecrets(target: Target): Record<string, string> | undefined {
-  if (callerVar('KEDGE_CONTEXT') !== target.name || callerVar('KEDGE_CONTEXT_DIR') !== target.dir) return undefined
-  const keys = callerVar('KEDGE_CONTEXT_KEYS')
-  if (keys === undefined) return undefined
-  const values: Record<string, string> = {}
-  for (const key of words(keys)) {
-    const value = callerVar(key)
-    if (value === undefined) return undefined
-    values[key] = value
-  }
-  return values
-}
 
 /** The whole environment of a command in a target's context. `cache`: the caller's private cache, from privateCache. */
 export function contextEnv(target: Target, secrets: Values, cache: { all: string; restic: string }): Record<string, string> {

@@ -2,6 +2,7 @@
 import { batches, type Exit, start } from '../child.ts'
 import type { Context, Rows } from '../contract.ts'
 import { Cancelled, expected, Failure, statusFor, worst } from '../failure.ts'
+import { handing } from '../handed.ts'
 import { redact, say } from '../log.ts'
 import type { Outcome } from '../rows.ts'
 import { openSecrets } from '../secret.ts'
@@ -10,6 +11,7 @@ import { type Channel, createChannel, createTurns } from './channel.ts'
 import { commandFor } from './command.ts'
 import { contextEnv, makeCache, privateCache } from './context.ts'
 import { bounded, byGravity, errorLine, type Form, lastWords, outputRow } from './output.ts'
+import { openSeconds } from './seconds.ts'
 import { openSpool } from './spool.ts'
 
 /** `shared`: options handed on to a verb. `jobs`: how many at a time. `grouped`: each target's output as a whole, when it ended. */
@@ -105,9 +107,11 @@ async function prepare(name: string, { words, shared, context }: Work): Promise<
   context.signal.throwIfAborted()
   const target = await loadTarget(name)
   const secrets = await openSecrets(target, context)
+  const command = commandFor(name, words, shared)
+  const seconds = command.verb ? await openSeconds(target, words, context) : []
   const cache = privateCache(target)
   makeCache(cache.restic)
-  return { words: commandFor(name, words, shared).words, env: contextEnv(target, secrets, cache) }
+  return { words: command.words, env: { ...contextEnv(target, secrets, cache), ...handing(seconds) } }
 }
 
 async function finish(name: string, { words, env }: Begin, work: Work): Promise<Exit> {

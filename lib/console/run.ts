@@ -4,6 +4,7 @@ import type { Context, Rows } from '../contract.ts'
 import { callerVar } from '../env.ts'
 import { isExecutable } from '../executable.ts'
 import { Failure, worst } from '../failure.ts'
+import { handing } from '../handed.ts'
 import { isTerminal } from '../log.ts'
 import { preamble } from '../preamble.ts'
 import type { CommandLine } from '../rows.ts'
@@ -15,6 +16,7 @@ import { type Command, commandFor, shellFor } from './command.ts'
 import { contextEnv, makeCache, privateCache } from './context.ts'
 import { fanOut } from './fleet.ts'
 import type { Form } from './output.ts'
+import { openSeconds } from './seconds.ts'
 
 /** `shared`: which of --json, --quiet and --verbose were given. */
 export type Run = Choice & { jobs: number | undefined; grouped: boolean; shared: readonly string[] }
@@ -65,9 +67,10 @@ async function* alone(
     return 0
   }
   const secrets = await openSecrets(target, context)
+  const seconds = command.verb ? await openSeconds(target, words, context) : []
   makeCache(cache.restic)
   if (words.length === 0 && isTerminal(0)) context.log(`a shell in the context of '${name}': its secrets end with it`)
-  return await foreground(command.words, { env: { ...contextEnv(target, secrets, cache), ...command.env } })
+  return await foreground(command.words, { env: { ...contextEnv(target, secrets, cache), ...handing(seconds), ...command.env } })
 }
 
 /** By hand each in a shell of its own: what one target sets must not reach the next. */

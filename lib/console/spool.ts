@@ -1,4 +1,5 @@
-// The output of one command, kept in a file until it is printed as a whole: nobody else may read it, and it has no name that could outlive kedge.
+// The output of one command, kept in a file until it is printed as a whole: nobody else may read it, and it has no name that could
+// outlive kedge.
 import { closeSync, createReadStream, openSync, unlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

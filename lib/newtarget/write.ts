@@ -1,13 +1,13 @@
 // Puts a new target in its place: all of it is written and proven in a folder beside, which one rename makes the target's.
-import { lstat, mkdir, mkdtemp, open, readFile, rename, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, open, rename, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { Context, Target } from '../contract.ts'
-import { installed } from '../engine/restic/installed.ts'
+import { toolOf } from '../engine.ts'
 import { setEnvKey } from '../env.ts'
 import { Failure } from '../failure.ts'
+import { changeText } from '../inplace.ts'
 import { words } from '../keys.ts'
-import { replaceFile } from '../ledger.ts'
 import { newPassphrase } from '../newpassphrase.ts'
 import { liesIn, planTarget } from '../newtarget.ts'
 import { readPassphrase } from '../passphrase.ts'
@@ -74,12 +74,9 @@ async function place(dir: string, files: Files, wanted: Wanted, how: Writing, co
         : error
     })
     const text = await writeSecrets(target, wanted, how, context)
-    const tool = await installed()
+    const tool = await toolOf(target)
     const final = { ...target, dir }
-    await write(
-      sheetFile(fresh),
-      recoverySheet({ target: final, host: hostname(), date: new Date(), tool: tool?.text, secrets: undefined }),
-    )
+    await write(sheetFile(fresh), recoverySheet({ target: final, host: hostname(), date: new Date(), tool, secrets: undefined }))
     context.signal.throwIfAborted()
     await rename(fresh, dir).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error
@@ -134,8 +131,7 @@ async function addCopy(first: string, second: string, context: Context): Promise
   const file = join(target.dir, 'target.env')
   const names = words(target.env.COPY_TO)
   if (context.mode !== 'act' || names.includes(second)) return file
-  const { mode } = await lstat(file)
-  await replaceFile(file, setEnvKey(await readFile(file, 'utf8'), 'COPY_TO', [...names, second].join(' ')), mode & 0o777)
+  await changeText(file, (text) => setEnvKey(text, 'COPY_TO', [...names, second].join(' ')))
   return file
 }
 

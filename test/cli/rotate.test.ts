@@ -32,9 +32,9 @@ const first = 'the first password'
 
 type House = { m: Machine; target: NewTarget; tree: string }
 
-/** A target with one snapshot of a tree. Without a version it is the newest, with a `key add` that takes no seconds. */
+/** A target with one snapshot of a tree. Without a version it is the newest, with a `key add` of the test's own, which takes no time. */
 async function house(t: TestContext, options: TargetOptions = {}, restic?: Restic): Promise<House> {
-  const m = machine(t, restic ?? (await cheapRestic(t)))
+  const m = machine(t, await cheapRestic(t, restic))
   const tree = path.join(m.dir, 'tree')
   fs.mkdirSync(tree)
   growTree(tree)
@@ -44,22 +44,27 @@ async function house(t: TestContext, options: TargetOptions = {}, restic?: Resti
   return { m, target, tree }
 }
 
-/** The newest restic, but for `key add`: restic tries for seconds how much work a key may be. It reads the same file. */
-async function cheapRestic(t: TestContext): Promise<Restic> {
-  const { version, path: real } = newest()
+/**
+ * restic, but for `key add`: it tries for seconds how much work a key may be, and each call costs a part of it from then on. With a
+ * version the key is restic's own, from the same pipe, and made cheap afterwards.
+ */
+async function cheapRestic(t: TestContext, own?: Restic): Promise<Restic> {
+  const { version, path: real } = own ?? newest()
   const dir = scratch(t)
   const contents = `
     import fs from 'node:fs'
-    import { addCheap } from './test/cheap.ts'
+    import { addCheap, cheapen } from './test/cheap.ts'
     const line = (from) => fs.readFileSync(from, 'utf8').replace(/\\n$/, '')
-    addCheap(process.env.RESTIC_REPOSITORY, line(7), line(process.argv.at(-1)))`
+    const [, , how, file] = process.argv
+    if (how === 'add') addCheap(process.env.RESTIC_REPOSITORY, line(7), line(file))
+    else cheapen(process.env.RESTIC_REPOSITORY, line(7))`
   const file = path.join(dir, 'cheap.mjs')
   await build({ stdin: { contents, resolveDir: root }, outfile: file, bundle: true, platform: 'node', format: 'esm' })
-  const script = `case "$*" in 'key add'*) ;; *) exec '${real}' "$@";; esac
-old=$(if [ "$RESTIC_PASSWORD_COMMAND" ]; then eval "$RESTIC_PASSWORD_COMMAND"; else echo "$RESTIC_PASSWORD"; fi)
-exec '${process.execPath}' '${file}' "$@" 7<<END
-$old
-END`
+  const node = (how: string, password: string) => `'${process.execPath}' '${file}' ${how} "$pipe" 7<<END\n$${password}\nEND\n`
+  const ownKey = `new=$(cat "$pipe"); echo "$new" >"$pipe" & '${real}' "$@" || exit\n${node('cheapen', 'new')}`
+  const current = 'if [ "$RESTIC_PASSWORD_COMMAND" ]; then eval "$RESTIC_PASSWORD_COMMAND"; else echo "$RESTIC_PASSWORD"; fi'
+  const cheapKey = `old=$(${current})\n${node('add', 'old')}`
+  const script = `case "$*" in 'key add'*) ;; *) exec '${real}' "$@";; esac\nfor pipe; do :; done\n${own ? ownKey : cheapKey}`
   return { version, path: fake(dir, 'restic', script) }
 }
 
@@ -114,7 +119,7 @@ for (const restic of restics()) {
 
 // --- cut off
 
-/** A program that kills kedge, its parent, and its own group, with SIGKILL at the call that the file `armed` names: 'before 3', 'after 3'. */
+/** A program that kills kedge, its parent, and its own group, at the call that the file `armed` names: 'before 3', 'after 3'. */
 function killer(m: Machine, tool: string, real: string): { arm: (at: string) => void; calls: () => string[] } {
   const [armed, calls] = [path.join(m.dir, `${tool}.armed`), path.join(m.dir, `${tool}.calls`)]
   fake(
@@ -138,30 +143,67 @@ exit $status`,
   }
 }
 
-/** Rotates to the end once, for the calls that there are, and then cut off before each of them, and after those that change something. */
-async function cutOffEverywhere(at: House, kills: ReturnType<typeof killer>, changing: RegExp, secretText: () => string): Promise<void> {
-  const { m, target } = at
-  const password = () => settingIn(secretText(), 'RESTIC_PASSWORD') ?? ''
-  kills.arm('never')
-  await done(m, rotateArgs)
-  const all = kills.calls()
+/** The same house on a machine of its own, down to the keys of gpg, which are the same ones. */
+function copyOf(t: TestContext, { m, target, tree }: House): House {
+  const copy = machine(t, m.restic)
+  if (m.env.GNUPGHOME) copy.env.GNUPGHOME = m.env.GNUPGHOME
+  const dir = path.join(copy.config, 'targets', target.name)
+  const repository = path.join(copy.dir, 'repository')
+  fs.cpSync(target.repository, repository, { recursive: true })
+  fs.cpSync(target.dir, dir, { recursive: true })
+  const env = path.join(dir, 'target.env')
+  fs.writeFileSync(env, fs.readFileSync(env, 'utf8').replace(target.repository, repository))
+  return { m: copy, target: { ...target, dir, repository }, tree }
+}
+
+type Killing = {
+  tool: string
+  real: string
+  /** Calls that change something: a rotation is killed after them too. */
+  changing: RegExp
+  secretText: (target: NewTarget) => string
+}
+
+/**
+ * Rotates to the end once, for the calls that there are, and then, each time from the same beginning, is cut off before each of them,
+ * and after those that change something. Three at a time: much of it is waiting until a dead holder of the lock is known to be dead.
+ */
+async function cutOffEverywhere(t: TestContext, from: House, { tool, real, changing, secretText }: Killing): Promise<void> {
+  const whole = copyOf(t, from)
+  const counting = killer(whole.m, tool, real)
+  counting.arm('never')
+  await done(whole.m, rotateArgs)
+  const all = counting.calls()
   assert.ok(all.filter((call) => changing.test(call)).length >= 2, all.join('\n'))
   const points = all.flatMap((call, i) => [`before ${i + 1}`, ...(changing.test(call) ? [`after ${i + 1}`] : [])])
-  for (const point of points) {
+  const passwordOf = (target: NewTarget) => settingIn(secretText(target), 'RESTIC_PASSWORD') ?? ''
+  const cutOffAt = async (point: string) => {
     const what = `cut off ${point} of ${all.join('; ')}`
-    const old = password()
-    kills.arm(point)
+    const { m, target } = copyOf(t, from)
+    killer(m, tool, real).arm(point)
     const cut = await kedge(m, rotateArgs)
     assert.equal(cut.signal, 'SIGKILL', `${what}: ${cut.stderr}`)
-    assert.equal((await done(m, ['list', 'web1', '-q'])).lines.length, 1, `${what}: the target opens`)
+    assert.equal(await snapshotsOf(m, target, passwordOf(target)), 1, `${what}: the target opens`)
     await done(m, [...rotateArgs, '--wait', '20s'])
-    assert.doesNotMatch(secretText(), /KEDGE_/, what)
-    assert.notEqual(password(), old, what)
-    assert.ok(!(await opens(m, target, old)), `${what}: the old password opens nothing`)
+    assert.doesNotMatch(secretText(target), /KEDGE_/, what)
+    assert.notEqual(passwordOf(target), first, what)
+    assert.equal(await snapshotsOf(m, target, passwordOf(target)), 1, what)
+    assert.ok(!(await opens(m, target, first)), `${what}: the old password opens nothing`)
     assert.equal(fs.readdirSync(path.join(target.repository, 'keys')).length, 1, what)
     left(m, what)
   }
-  await rotated(at, first, password())
+  const worker = async () => {
+    for (let point = points.shift(); point !== undefined; point = points.shift()) await cutOffAt(point)
+  }
+  await Promise.all(Array.from({ length: 3 }, worker))
+  await rotated(whole, first, passwordOf(whole.target))
+}
+
+/** How many snapshots restic lists by hand. */
+async function snapshotsOf(m: Machine, target: NewTarget, password: string): Promise<number> {
+  const { status, stdout, stderr } = await byHand(m, target, password, ['snapshots', '--json', '--no-lock'])
+  assert.equal(status, 0, stderr)
+  return (JSON.parse(stdout) as unknown[]).length
 }
 
 /** Nothing of a killed call lies about. */
@@ -173,19 +215,32 @@ function left(m: Machine, what: string): void {
 
 test('a rotation that is killed before or after any call of restic loses nothing, and the next call ends it', async (t) => {
   const at = await house(t)
-  const { m, target } = at
-  const kills = killer(m, 'restic', m.restic.path)
-  await cutOffEverywhere(at, kills, /^key (add|remove)/, () => secretsOf(target))
+  await cutOffEverywhere(t, at, { tool: 'restic', real: at.m.restic.path, changing: /^key (add|remove)/, secretText: secretsOf })
 })
 
 test('a rotation that is killed before or after any call of gpg, which seals each step, loses nothing', async (t) => {
   const at = await house(t)
-  const { m, target } = at
+  const gpg = keyring(at.m, 'me')
+  await done(at.m, ['secret', 'seal', 'web1', '--recipient', 'me@example.org'])
+  const secretText = ({ dir }: NewTarget) => gpg(['--decrypt', path.join(dir, 'secret.env.gpg')])
+  await cutOffEverywhere(t, at, { tool: 'gpg', real: '/usr/bin/gpg', changing: /--encrypt/, secretText })
+})
+
+test('a link to the sealed secrets stays one, and their owner, group and mode stay', async (t) => {
+  const { m, target } = await house(t)
   const gpg = keyring(m, 'me')
   await done(m, ['secret', 'seal', 'web1', '--recipient', 'me@example.org'])
-  const file = path.join(target.dir, 'secret.env.gpg')
-  await cutOffEverywhere(at, killer(m, 'gpg', '/usr/bin/gpg'), /--encrypt/, () => gpg(['--decrypt', file]))
-  assert.ok(!fs.existsSync(path.join(target.dir, 'secret.env')))
+  const [file, real] = [path.join(target.dir, 'secret.env.gpg'), path.join(m.dir, 'web1.gpg')]
+  fs.renameSync(file, real)
+  fs.symlinkSync(real, file)
+  fs.chmodSync(real, 0o640)
+  if (process.geteuid?.() === 0) fs.chownSync(real, 0, 4321)
+  const { uid, gid } = fs.statSync(real)
+  await done(m, rotateArgs)
+  assert.notEqual(settingIn(gpg(['--decrypt', real]), 'RESTIC_PASSWORD'), first)
+  assert.equal(fs.readlinkSync(file), real)
+  const now = fs.statSync(real)
+  assert.deepEqual([now.uid, now.gid, now.mode & 0o7777], [uid, gid, 0o640])
 })
 
 // --- what goes wrong on the way
@@ -293,7 +348,10 @@ test('no password is in an argument, a message, a log, a record, a hook or a str
     `{ printf 'argv %s\\n' "$@"; env; ps -A -o args=; } >>'${seen}'
 case "$*" in 'key remove'*) exit 1;; esac\nexec '${m.restic.path}' "$@"`,
   )
-  const results = [await kedge(m, [...rotateArgs, '-v'])]
+  // Within kedge run it is kedge itself that has the old password in its environment.
+  const mkfifo = fake(m.bin, 'mkfifo', `env >>'${seen}'; PATH=$(getconf PATH) exec mkfifo "$@"`)
+  const results = [await kedge(m, ['run', 'web1', ...rotateArgs.slice(0, -1), '-v'])]
+  fs.rmSync(mkfifo)
   const old = secretsOf(target)
   const now = settingIn(old, 'RESTIC_PASSWORD') ?? ''
   assert.match(old, /KEDGE_OLD_PASSWORD/)

@@ -405,7 +405,10 @@ after(() => {
 
 /** A target whose secrets gpg encrypted to a passphrase. */
 function sealed(m: Machine, name: string, passphrase: string): void {
-  const { dir, password } = plain(m, name, { SECRET: 'gpg' })
+  seal(plain(m, name, { SECRET: 'gpg' }), passphrase)
+}
+
+function seal({ dir, password }: NewTarget, passphrase: string): void {
   fs.rmSync(path.join(dir, 'secret.env'))
   const args = ['--batch', '--quiet', '--pinentry-mode', 'loopback', '--passphrase', passphrase, '--s2k-mode', '1']
   execFileSync('gpg', [...args, '--symmetric', '--output', path.join(dir, 'secret.env.gpg')], {
@@ -469,4 +472,41 @@ test('with --passphrase-fd nobody is asked: its passphrase is tried on each file
     ['c 12', 'a 0', 'b 0'],
   )
   assert.equal(result.status, 12)
+})
+
+test('a second store whose secrets a passphrase opens is asked for by kedge run, once for all who copy there', {
+  timeout: 120_000,
+}, async (t) => {
+  const m = machine(t)
+  const web1 = await stored(m, 'web1', { COPY_TO: 'vault', COPY_AFTER_BACKUP: 'yes' })
+  await stored(m, 'web2', { COPY_TO: 'vault lost', COPY_AFTER_BACKUP: 'no' })
+  const vault = newTarget(m, 'vault', { env: { SECRET: 'gpg', SNAPSHOTS_OF: 'web1 web2' } })
+  await makeStore(m, vault, web1)
+  seal(vault, 'of the vault')
+  const copied = async () => {
+    const { stdout } = await restic(m, vault, ['snapshots', '--json', '--no-lock'])
+    return (JSON.parse(stdout) as { tags: string[] }[]).map(({ tags }) => tags[0]).sort()
+  }
+  const tty = terminal(m, dist, ["kedge run --match 'web*' -- copy --wait 60s --to vault", 'echo "status $?"'])
+  await tty.until('passphrase for ')
+  tty.type('of the vault\r')
+  const screen = await tty.end()
+  assert.match(screen, /status 0\n/)
+  assert.equal(screen.split('passphrase for ').length - 1, 1, screen)
+  assert.deepEqual(await copied(), ['kedge:web1', 'kedge:web2'])
+  const run = ['run', '--passphrase-fd', '0', '--json', '--match', 'web*', '--']
+  const saved = await kedge(m, [...run, 'backup'], { input: 'of the vault\n' })
+  assert.equal(saved.status, 0, saved.stderr)
+  assert.deepEqual(await copied(), ['kedge:web1', 'kedge:web1', 'kedge:web2'])
+  // What does not open fails where it is used; the others are copied to.
+  const part = await kedge(m, [...run, 'copy', '--wait', '60s'], { input: 'of the vault\n' })
+  assert.deepEqual(
+    outcomes(part.rows).map(({ target, status }) => `${target} ${status}`),
+    ['web2 3', 'web1 0'],
+  )
+  const wrong = await kedge(m, [...run, 'copy', '--to=vault'], { input: 'no idea\n' })
+  assert.notEqual(wrong.status, 0)
+  assert.match(wrong.stderr, /^web1: .*vault.*: wrong passphrase/m)
+  // No program gets what only a copy wants.
+  assert.ok(!(await done(m, [...run, 'env'], { input: 'of the vault\n' })).stdout.includes(vault.password))
 })

@@ -204,7 +204,7 @@ test('plain secrets are sealed with a passphrase, and edited and sealed anew wit
   const { m, target, file } = house(t)
   await done(m, ['recovery', 'web1', '--to', path.join(target.dir, 'recovery.txt')])
   const explained = await done(m, ['secret', 'seal', 'web1', '--explain'])
-  assert.match(explained.stdout, /gpg --symmetric --output .*secret\.env\.gpg\.new/)
+  assert.match(explained.stdout, /gpg --symmetric > .*secret\.env\.gpg\.new/)
   await done(m, ['secret', 'seal', 'web1', '-n'])
   assert.deepEqual(folder(target), ['paths', 'recovery.txt', 'secret.env', 'target.env'])
   const sealed = await withFds(m, ['secret', 'seal', 'web1', '--passphrase-fd', '3'], 'first words')
@@ -270,6 +270,7 @@ test('what is for several keys stays for all of them when it is edited, and chan
 test('what is for a key and a passphrase stays so', async (t) => {
   const { m, target, file } = house(t)
   const gpg = keyring(m, 'me', 'you')
+  fs.writeFileSync(path.join(m.env.GNUPGHOME as string, 'gpg.conf'), 's2k-count 65536\n') // else each opening takes long
   const sealed = path.join(target.dir, 'secret.env.gpg')
   execFileSync(
     'gpg',
@@ -380,8 +381,224 @@ test('a file that is not in force is never replaced: it may be all that is left 
   keyring(m, 'me', 'you')
   const sealed = await kedge(m, ['secret', 'seal', 'web1', '--recipient', 'me@example.org'])
   assert.equal(sealed.status, 3, sealed.stderr)
-  assert.match(sealed.stderr, /had 1 further name/)
+  assert.match(sealed.stderr, /the secrets still lie in plain text under 1 further name of '.*secret\.env'/)
   assert.equal(fs.readFileSync(twin, 'utf8'), plain)
+})
+
+// --- links, owners, faults of the file system
+
+/** The machine's folders given to a user who is not root. */
+function asUser(m: Machine): RunOptions {
+  execFileSync('chown', ['-R', `${uid}:${uid}`, m.dir])
+  return { uid }
+}
+const uid = 4321
+const isRoot = process.geteuid?.() === 0
+
+/** Moves a file of the target's to a folder elsewhere, and leaves a link. */
+function vaulted(m: Machine, file: string): { vault: string; real: string } {
+  const vault = path.join(m.dir, 'vault')
+  fs.mkdirSync(vault, { recursive: true, mode: 0o755 })
+  const real = path.join(vault, `web1-${path.basename(file)}`)
+  fs.renameSync(file, real)
+  fs.symlinkSync(real, file)
+  return { vault, real }
+}
+
+test('a link to the plain secrets: the file that it names is overwritten, and goes with the link', async (t) => {
+  const { m, target, file } = house(t)
+  keyring(m, 'me')
+  const { vault, real } = vaulted(m, file)
+  assert.match((await kedge(m, ['secret', 'check', 'web1'])).stdout, /^file\tok\t/m)
+  const open = fs.openSync(real, 'r')
+  await done(m, ['secret', 'seal', 'web1', '--recipient', 'me@example.org'])
+  assert.deepEqual([fs.readdirSync(vault), folder(target)], [[], ['paths', 'secret.env.gpg', 'target.env']])
+  assert.ok(
+    fs.readFileSync(open).every((byte) => byte === 0),
+    'who has it open reads zeros',
+  )
+  fs.closeSync(open)
+})
+
+test('a link to plain secrets that have a further name, or cannot be removed, is told, and the run is one in part', async (t) => {
+  const { m, target, file } = house(t)
+  keyring(m, 'me')
+  const { vault, real } = vaulted(m, file)
+  const twin = path.join(m.dir, 'twin')
+  fs.linkSync(real, twin)
+  const sealing = ['secret', 'seal', 'web1', '--recipient', 'me@example.org']
+  const sealed = await kedge(m, sealing)
+  assert.equal(sealed.status, 3, sealed.stderr)
+  assert.match(sealed.stderr, /under 1 further name of '.*web1-secret\.env', to which '.*\/web1\/secret\.env' leads/)
+  assert.deepEqual([fs.readFileSync(twin, 'utf8'), fs.readdirSync(vault)], [plain, []])
+  if (!isRoot) return t.diagnostic('NOT SHOWN: a folder that refuses, which needs root to become another user')
+  await done(m, ['secret', 'reseal', 'web1', '--to', 'file'])
+  const again = vaulted(m, file)
+  const as = asUser(m)
+  execFileSync('chown', ['-R', `${uid}:${uid}`, m.env.GNUPGHOME as string])
+  fs.chownSync(m.env.XDG_RUNTIME_DIR as string, uid, uid)
+  fs.chownSync(again.vault, 0, 0)
+  const refused = await kedge(m, sealing, as)
+  assert.equal(refused.status, 3, refused.stderr)
+  assert.match(refused.stderr, /cannot wipe '.*web1-secret\.env', to which .* leads: permission denied: look whether it still holds/)
+  assert.deepEqual([providerOf(target), folder(target)], ['gpg', ['paths', 'secret.env.gpg', 'target.env']])
+})
+
+test('a link to the sealed secrets stays one when they are edited and sealed anew, also by hand; where they move both go', async (t) => {
+  const { m, target } = house(t)
+  const gpg = keyring(m, 'me')
+  const to = ['--recipient', 'me@example.org']
+  await done(m, ['secret', 'seal', 'web1', ...to])
+  const file = path.join(target.dir, 'secret.env.gpg')
+  const { vault, real } = vaulted(m, file)
+  const env = vaulted(m, path.join(target.dir, 'target.env')).real
+  await done(m, ['secret', 'edit', 'web1'], { env: editor(m, 'echo MORE=1 >>"$1"').env })
+  assert.equal(gpg(['--decrypt', real]), `${plain}MORE=1\n`)
+  fs.chmodSync(real, 0o640)
+  await done(m, ['secret', 'reseal', 'web1', ...to])
+  const { stdout } = await done(m, ['secret', 'reseal', 'web1', ...to, '--explain'])
+  const byHand = await startProgram(m, '/bin/sh', ['-c', stdout], { env: { GNUPGHOME: m.env.GNUPGHOME } }).result
+  assert.equal(byHand.status, 0, byHand.stderr)
+  assert.equal(fs.readlinkSync(file), real)
+  assert.equal(gpg(['--decrypt', real]), `${plain}MORE=1\n`)
+  assert.equal(fs.statSync(real).mode & 0o777, 0o640)
+  await done(m, ['secret', 'reseal', 'web1', '--to', 'file'])
+  assert.deepEqual(fs.readdirSync(vault), [path.basename(env)])
+  assert.deepEqual(folder(target), ['paths', 'secret.env', 'target.env'])
+  assert.equal(fs.readlinkSync(path.join(target.dir, 'target.env')), env)
+  const back = await done(m, ['secret', 'seal', 'web1', ...to, '--explain'])
+  const moved = await startProgram(m, '/bin/sh', ['-c', back.stdout]).result
+  assert.equal(moved.status, 0, moved.stderr)
+  assert.equal(fs.readlinkSync(path.join(target.dir, 'target.env')), env)
+  assert.deepEqual([providerOf(target), folder(target)], ['gpg', ['paths', 'secret.env.gpg', 'target.env']])
+})
+
+test('owner, group and mode of the sealed secrets and of target.env stay; plain secrets never get more rights than 0600', async (t) => {
+  if (!isRoot) return t.skip('only root can give a file to another group')
+  const { m, target, file } = house(t)
+  keyring(m, 'me')
+  const to = ['--recipient', 'me@example.org']
+  const env = path.join(target.dir, 'target.env')
+  const sealed = path.join(target.dir, 'secret.env.gpg')
+  const rights = (path: string) => {
+    const { uid, gid, mode } = fs.statSync(path)
+    return [uid, gid, mode & 0o7777]
+  }
+  const give = (path: string) => {
+    fs.chownSync(path, 0, uid)
+    fs.chmodSync(path, 0o640)
+  }
+  give(env)
+  fs.chmodSync(file, 0o600)
+  const { env: editing } = editor(m, 'echo "MORE$$=1" >>"$1"')
+  await done(m, ['secret', 'edit', 'web1'], { env: editing })
+  assert.equal(fs.statSync(file).mode & 0o7777, 0o600)
+  await done(m, ['secret', 'seal', 'web1', ...to])
+  assert.deepEqual(
+    [rights(env), rights(sealed)],
+    [
+      [0, uid, 0o640],
+      [0, 0, 0o600],
+    ],
+  )
+  give(sealed)
+  await done(m, ['secret', 'edit', 'web1'], { env: editing })
+  await done(m, ['secret', 'reseal', 'web1', ...to])
+  assert.deepEqual(rights(sealed), [0, uid, 0o640])
+  // Who cannot keep them changes nothing.
+  const as = asUser(m)
+  execFileSync('chown', ['-R', `${uid}:${uid}`, m.env.GNUPGHOME as string])
+  fs.chownSync(sealed, 0, uid)
+  const before = fs.readFileSync(sealed)
+  const refused = await kedge(m, ['secret', 'reseal', 'web1', ...to], { ...as, env: { XDG_RUNTIME_DIR: undefined } })
+  assert.equal(refused.status, 1, refused.stderr)
+  assert.match(refused.stderr, /cannot write '.*secret\.env\.gpg': its owner 0:4321 cannot be kept: operation not permitted/)
+  assert.deepEqual(
+    [fs.readFileSync(sealed), rights(sealed), folder(target)],
+    [before, [0, uid, 0o640], ['paths', 'secret.env.gpg', 'target.env']],
+  )
+})
+
+/** Options with which opening the folder fails in kedge, as on a disk that goes bad: from the time on when `when` is in the file. */
+function failing(m: Machine, dir: string, file: string, when: string): RunOptions {
+  const fault = path.join(m.dir, 'fault.cjs')
+  fs.writeFileSync(
+    fault,
+    `const fs = require('node:fs'), promises = require('node:fs/promises'), { open } = promises
+    promises.open = async (path, flags, ...more) => {
+      if (path === ${JSON.stringify(dir)} && flags === 'r' && fs.readFileSync(${JSON.stringify(file)}, 'utf8').includes(${JSON.stringify(when)}))
+        throw Object.assign(new Error('EIO: i/o error, open'), { code: 'EIO' })
+      return await open(path, flags, ...more)
+    }`,
+  )
+  return { env: { NODE_OPTIONS: `--require ${fault}` } }
+}
+
+test('a fault after SECRET was switched never takes the file in force; the next call ends the move', async (t) => {
+  const { m, target, file } = house(t)
+  const gpg = keyring(m, 'me')
+  const sealing = ['secret', 'seal', 'web1', '--recipient', 'me@example.org']
+  const env = path.join(target.dir, 'target.env')
+  const failed = await kedge(m, sealing, failing(m, target.dir, env, 'SECRET=gpg'))
+  assert.notEqual(failed.status, 0)
+  assert.match(failed.stderr, /EIO/)
+  assert.equal(providerOf(target), 'gpg')
+  assert.equal(gpg(['--decrypt', path.join(target.dir, 'secret.env.gpg')]), plain)
+  assert.deepEqual(await keysOf(m), ['RESTIC_PASSWORD', 'AWS_NOTE'])
+  await done(m, sealing)
+  assert.deepEqual([folder(target), fs.existsSync(file)], [['paths', 'secret.env.gpg', 'target.env'], false])
+})
+
+test('the note of a move lasts before anything is moved: where that fails, all is as it was', async (t) => {
+  const { m, target, file } = house(t)
+  keyring(m, 'me')
+  const state = path.join(m.state, 'web1')
+  const env = path.join(target.dir, 'target.env')
+  const failed = await kedge(m, ['secret', 'seal', 'web1', '--recipient', 'me@example.org'], failing(m, state, env, 'SECRET='))
+  assert.match(failed.stderr, /EIO/)
+  assert.deepEqual(
+    [providerOf(target), folder(target), fs.readFileSync(file, 'utf8')],
+    ['file', ['paths', 'secret.env', 'target.env'], plain],
+  )
+  assert.ok(!fs.existsSync(path.join(state, 'reseal.json')))
+})
+
+test('secrets are edited in a memory folder that is nobody else’s: another user’s, or one open to others, is passed over', async (t) => {
+  if (!isRoot) return t.skip('only root can give a folder to another user')
+  const { m, file } = house(t)
+  const runtime = m.env.XDG_RUNTIME_DIR as string
+  const { env, seen } = editor(m, `echo "A$$=1" >>"$1"`)
+  const at = async (options: RunOptions = {}) => {
+    await done(m, ['secret', 'edit', 'web1'], { ...options, env })
+    assert.ok(!fs.existsSync(path.dirname(seen().file)))
+    return path.dirname(path.dirname(seen().file))
+  }
+  assert.equal(await at(), runtime)
+  // A dead call's folder in a place that another could change is left alone, as all else there.
+  const trap = path.join(runtime, 'kedge-secret-trap')
+  fs.mkdirSync(trap)
+  fs.writeFileSync(path.join(trap, 'secret.env'), 'not of kedge')
+  fs.utimesSync(trap, 1, 1)
+  for (const [owner, mode] of [
+    [uid, 0o700],
+    [0, 0o770],
+    [0, 0o777],
+  ] as const) {
+    fs.chownSync(runtime, owner, 0)
+    fs.chmodSync(runtime, mode)
+    assert.equal(await at(), '/dev/shm', `${owner} ${mode.toString(8)}`)
+  }
+  const inside = path.join(runtime, 'inside')
+  fs.mkdirSync(inside, { mode: 0o700 })
+  m.env.XDG_RUNTIME_DIR = inside
+  assert.equal(await at(), '/dev/shm', 'below a folder that others may change')
+  assert.equal(fs.readFileSync(path.join(trap, 'secret.env'), 'utf8'), 'not of kedge')
+  // And a user with root's variable, as after su.
+  m.env.XDG_RUNTIME_DIR = runtime
+  fs.chownSync(runtime, 0, 0)
+  fs.chmodSync(runtime, 0o700)
+  assert.equal(await at(asUser(m)), '/dev/shm')
+  assert.ok(fs.readFileSync(file, 'utf8').startsWith(plain))
 })
 
 test('secrets that kedge cannot write are neither edited nor sealed', async (t) => {

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { answer } from '../../child.ts'
 import type { RunContext, Target } from '../../contract.ts'
+import { callerEnv } from '../../env.ts'
 import { Failure } from '../../failure.ts'
 import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'
 import { isWrongPassword } from './errors.ts'
@@ -48,7 +49,7 @@ const throughPipe = 'cat <&4 >"$1" & exec 4<&-; shift; exec "$@"'
 /** Adds a key for a new password; `folder` is a private one. */
 export async function addKey(target: Target, next: string, folder: string, context: RunContext): Promise<void> {
   const pipe = join(folder, 'new-password')
-  const made = await answer(['mkfifo', '-m', '600', pipe], { signal: context.signal })
+  const made = await answer(['mkfifo', '-m', '600', pipe], { env: callerEnv(), signal: context.signal })
   if (made.status !== 0) throw new Failure('tool', `cannot make a pipe '${pipe}': ${made.stderr.trim()}`)
   const args = keyAddArgs(target, await version(target), pipe)
   const through = ['/bin/sh', '-c', throughPipe, 'sh', pipe]

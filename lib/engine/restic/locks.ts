@@ -1,6 +1,7 @@
 // restic's locks judged: does the process live that wrote it, and what would `restic unlock` do to it.
 import { hostname } from 'node:os'
 import { answer } from '../../child.ts'
+import { callerEnv } from '../../env.ts'
 import { Failure } from '../../failure.ts'
 import type { Alive } from '../../process.ts'
 import type { ResticLock } from './deadlock.ts'
@@ -82,7 +83,10 @@ function meet(pid: number): Met {
 async function look(pid: number): Promise<Seen | undefined> {
   const columns = ['state=', 'lstart=', 'comm='].flatMap((column) => ['-o', column])
   try {
-    const { status, stdout } = await answer(['env', 'LC_ALL=C', 'TZ=UTC0', 'ps', ...columns, '-p', String(pid)], { timeout: 10 })
+    const { status, stdout } = await answer(['env', 'LC_ALL=C', 'TZ=UTC0', 'ps', ...columns, '-p', String(pid)], {
+      env: callerEnv(),
+      timeout: 10,
+    })
     return status === 0 ? parseSeen(stdout) : undefined
   } catch (error) {
     if (error instanceof Failure && error.class === 'tool') return undefined // no ps that knows these keywords

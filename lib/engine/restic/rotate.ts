@@ -1,9 +1,9 @@
 // Rotate: a new password for the repository. Each step is written down among the secrets before the next is done (rotation.ts).
 import { join } from 'node:path'
-import { handedSecrets } from '../../console/context.ts'
 import type { RunContext, Target, VerbOf } from '../../contract.ts'
 import { formatEnv } from '../../env.ts'
 import { Failure } from '../../failure.ts'
+import { handedSecrets } from '../../handed.ts'
 import { conceal } from '../../log.ts'
 import { atRest, type Stage, stageOf, withNext, withOld } from '../../rotation.ts'
 import type { CommandLine, Rotated, Text } from '../../rows.ts'
@@ -107,7 +107,8 @@ async function refuseShared(target: Target, password: string, context: RunContex
   const others = await sharers(target, password, context)
   if (others.length === 0) return
   const names = others.map((name) => `'${name}'`).join(', ')
-  const message = `${names} ${others.length === 1 ? 'opens' : 'open'} the store of '${target.name}' with the same password, as far as can be told`
+  const open = others.length === 1 ? 'opens' : 'open'
+  const message = `${names} ${open} the store of '${target.name}' with the same password, as far as can be told`
   if (context.forced.has('shared')) context.warn(`guard 'shared' overridden: ${message}`)
   else
     throw new Failure('refused', `refusing to rotate the password of '${target.name}': ${message}`, {
@@ -194,7 +195,7 @@ async function* byHand(target: Target): AsyncGenerator<CommandLine> {
   if (hasFile(target.secret)) {
     // What cannot be opened must not be replaced by the new line alone.
     const others = `printf '%s\\n' "$text" | grep -v '^RESTIC_PASSWORD='`
-    const seal = sealByHand(target, target.secret, await keysOf(target))
+    const seal = await sealByHand(target, target.secret, await keysOf(target))
     yield line(`text=$(${openByHand(target)}) || exit; { ${others}; echo "RESTIC_PASSWORD='$new'"; } | { ${seal}; } || exit`)
   } else yield line(`echo "put this in the place of the old one: RESTIC_PASSWORD='$new'"`)
   yield line(`RESTIC_PASSWORD=$new; export RESTIC_PASSWORD; ${explain(target, checkArgs(target, 'structure', restic)).command} || exit`)
