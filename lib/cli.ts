@@ -248,6 +248,7 @@ export async function execute(name: string, declared: Declared, argv: readonly s
     onSignal: (act) => {
       hear = act
     },
+    unread: () => printer.closed,
     output: 1,
   }
   const closedPipe = new Error('closed pipe')

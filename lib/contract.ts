@@ -70,6 +70,8 @@ export type Context = {
   readonly report: (error: unknown, prefix?: string) => number
   /** From now on `act` hears each SIGINT, SIGTERM and SIGHUP, the second of a kind too; before `signal` is aborted. */
   readonly onSignal?: (act: (signal: NodeJS.Signals) => void) => void
+  /** Whether whoever read stdout went away. */
+  readonly unread?: () => boolean
   /** The descriptor for raw bytes that a child writes: stdout. */
   readonly output: number
 }

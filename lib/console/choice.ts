@@ -23,8 +23,9 @@ export async function chosen({ all, group, match }: Choice, context: Pick<Contex
   const unknown = group.find((each) => ![...groups.values()].some((own) => own?.includes(each)))
   const found = names.filter(isMeant)
   if (unknown === undefined && found.length > 0) return found
-  const message = unknown === undefined ? `no target's name matches '${match.join("' or '")}'` : `no target is in group '${unknown}'`
-  throw new Failure('misuse', message, { hint: knownGroups(groups.size > 0 ? groups : await groupsOf(names, context)) })
+  if (unknown === undefined)
+    throw new Failure('misuse', `no target's name matches '${match.join("' or '")}'`, { hint: 'kedge targets -q lists the names' })
+  throw new Failure('misuse', `no target is in group '${unknown}'`, { hint: knownGroups(groups) })
 }
 
 function knownGroups(groups: ReadonlyMap<string, readonly string[] | undefined>): string {

@@ -117,7 +117,11 @@ async function prepare(name: string, { words, shared, context }: Work): Promise<
 async function finish(name: string, { words, env }: Begin, work: Work): Promise<Exit> {
   const { form, channel, context } = work
   const print = async (stream: AsyncIterable<Buffer>) => {
-    for await (const lines of batches(bounded(stream))) await channel.push(lines.map((line) => outputRow(name, line, form)))
+    for await (const lines of batches(bounded(stream))) {
+      // Then the child's stdout is closed too: what only prints ends, and what does something else goes on.
+      if (context.unread?.()) break
+      await channel.push(lines.map((line) => outputRow(name, line, form)))
+    }
   }
   const spool = work.grouped ? openSpool() : undefined
   try {

@@ -168,7 +168,11 @@ const misuse: readonly (readonly [string, readonly string[], RegExp])[] = [
   ['--all and --group', ['--all', '--group', 'x', 'true'], /--all goes without/],
   ['no job at a time', ['--all', '-j', '0', 'true'], /at least one/],
   ['a group that is not there', ['--group', 'dbb', 'true'], /no target is in group 'dbb'\n {2}hint: the groups: db, www/],
-  ['a pattern that nothing matches', ['--match', 'x*', 'true'], /no target's name matches 'x\*'\n {2}hint: the groups: db, www/],
+  [
+    'a pattern that nothing matches',
+    ['--match', 'x*', 'true'],
+    /no target's name matches 'x\*'\n {2}hint: kedge targets -q lists the names/,
+  ],
 ]
 test('what cannot be meant is misuse, and says what there is', async (t) => {
   const m = machine(t)
@@ -385,13 +389,18 @@ test('^C ends all children, and tells of those that were begun', limit, async (t
   for (const pid of fs.readFileSync(pids, 'utf8').trim().split('\n')) assert.throws(() => process.kill(Number(pid), 0), /ESRCH/)
 })
 
-test('a reader that goes away ends the printing, not the work', limit, async (t) => {
+test('a reader that goes away ends what only prints, as in any pipe, and no backup', limit, async (t) => {
   const m = machine(t)
-  for (const name of ['a', 'b', 'c']) plain(m, name)
-  const script = `i=0; while [ $i -lt 20000 ]; do echo line; i=$((i+1)); done; touch ${m.dir}/done-$KEDGE_CONTEXT`
-  const pipe = `${process.execPath} ${dist}/kedge.cjs run --all -j 1 -- sh -c '${script}' | head -n 1; echo over`
-  assert.match((await startProgram(m, '/bin/sh', ['-c', pipe]).result).stdout, /^a\tline\nover\n$/)
-  for (const name of ['a', 'b', 'c']) assert.ok(fs.existsSync(path.join(m.dir, `done-${name}`)), name)
+  const program = `${process.execPath} ${dist}/kedge.cjs`
+  for (const name of ['a', 'b', 'c']) {
+    const target = newTarget(m, name, { paths: [m.home] })
+    await makeStore(m, target)
+  }
+  const endless = await startProgram(m, '/bin/sh', ['-c', `${program} run --all -- yes | head -n 1; echo over`]).result
+  assert.match(endless.stdout, /^[abc]\ty\nover\n$/)
+  const saving = `(sleep 0.2; ${program} run --all -j 1 -- backup) | true; echo over`
+  assert.equal((await startProgram(m, '/bin/sh', ['-c', saving]).result).stdout, 'over\n')
+  for (const name of ['a', 'b', 'c']) assert.equal((await done(m, ['list', name, '-q'])).lines.length, 1, name)
 })
 
 // --- passphrases
