@@ -143,7 +143,7 @@ async function product() {
     if (name.endsWith('.cjs') && !name.startsWith('vendor')) await place(join(out, name))
   await chmod(join(out, 'kedge.cjs'), 0o755)
   await writeCompletions(join(root, out))
-  // A kedge that runs meanwhile finds the old folder or the new one.
+  // Between the two renames there is no dist/: a kedge in use is updated by `setup --update`, not by building over it.
   await rm(`${out}.old`, { recursive: true, force: true })
   await rename('dist', `${out}.old`).catch((error) => {
     if (error.code !== 'ENOENT') throw error

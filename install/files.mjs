@@ -171,17 +171,22 @@ function lives(pid) {
 function lock(prefix, pid) {
   const path = join(prefix, '.kedge-setup')
   const holder = holderOf(path, pid)
+  // One of this very number is a dead one's: in containers they are soon the same.
   if (holder === undefined) return
-  if (lives(Number(holder))) {
-    console.log(`another setup is at work: process ${holder}`)
+  if (Number(holder) !== pid && lives(Number(holder))) {
+    console.log(`another setup is at work: process ${holder}, as the link ${path} says`)
     process.exitCode = 1
     return
   }
   // Moved away and looked at again: another call may have taken it over meanwhile, and its own is put back.
   const aside = `${path}.${pid}`
-  renameSync(path, aside)
-  if (look(aside)?.mark === holder) rmSync(aside)
-  else renameSync(aside, path)
+  try {
+    renameSync(path, aside)
+    if (look(aside)?.mark === holder) rmSync(aside)
+    else renameSync(aside, path)
+  } catch (error) {
+    if (error.code !== 'ENOENT') throw error // another call was quicker
+  }
   lock(prefix, pid)
 }
 

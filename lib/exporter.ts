@@ -22,7 +22,11 @@ export async function exported(names: readonly string[]): Promise<string> {
   const running = allRunning(states)
   // Locks and processes are looked at only where something runs: what that needs is not even loaded otherwise.
   const glance = running.size > 0 ? (await import('./live.ts')).glance : undefined
-  const house = Math.max(changedAt(`${folders}/../defaults.env`, 0), changedIn(`${folders}/../hooks`))
+  const house = Math.max(
+    changedAt(`${folders}/../defaults.env`, 0),
+    changedAt(`${folders}/../exclude`, 0),
+    changedIn(`${folders}/../hooks`),
+  )
   const now = Date.now()
   const all: { valid: string; lag: string; samples: Samples }[] = []
   for (const target of targets) {
@@ -31,7 +35,8 @@ export async function exported(names: readonly string[]): Promise<string> {
     const { samples, at, lags } = (places ? undefined : prepared(state, target)) ?? sampled(target, state, places, glance)
     // What a run has read since it was changed is well; to load a thousand targets would take a second.
     const folder = `${folders}/${target}`
-    const changed = Math.max(house, changedAt(`${folder}/target.env`), changedIn(`${folder}/hooks`), changedIn(`${folder}/streams`))
+    const files = Math.max(changedAt(`${folder}/target.env`), changedAt(`${folder}/paths`, 0), changedAt(`${folder}/exclude`, 0))
+    const changed = Math.max(house, files, changedIn(`${folder}/hooks`), changedIn(`${folder}/streams`))
     const valid = at > changed || (await loads(target))
     all.push({ valid: validity(target, valid), lag: lagText(target, lags, now), samples })
   }
@@ -52,9 +57,9 @@ function changedAt(file: string, absent = Number.POSITIVE_INFINITY): number {
 
 /** The same of a folder of executables, and of what lies in it; 0 where there is none. */
 function changedIn(folder: string): number {
-  // A link that leads nowhere has an entry, and is a fault.
-  if (!lstatSync(folder, { throwIfNoEntry: false })) return 0
   try {
+    // A link that leads nowhere has an entry, and is a fault.
+    if (!lstatSync(folder, { throwIfNoEntry: false })) return 0
     return Math.max(changedAt(folder), ...readdirSync(folder).map((name) => changedAt(`${folder}/${name}`)))
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === undefined) throw error

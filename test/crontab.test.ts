@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { Failure } from '../lib/failure.ts'
 import { blockOf, crontabLine, withBlock, withoutBlock } from '../lib/schedule/crontab.ts'
 import { nextTimes } from '../lib/schedule.ts'
+import { startedBy, lineFor as written } from '../lib/timer/crontab.ts'
 
 const minute = 60_000
 const seed = 'web1'
@@ -295,4 +296,19 @@ test('damaged marks are a failure that names the line, whatever was to be done',
 
 test('what is not one line never gets into a crontab', () => {
   for (const line of ['a\nb', 'a\0']) assert.throws(() => withBlock('', [line]), /not one line/)
+})
+
+test('a line tells what it starts, and by which file, whatever the path of kedge is', () => {
+  const paths = ['/usr/local/bin/kedge', '/x/my home/.local/bin/kedge', '/x/50% off/kedge', '/x/~/kedge', "/x/it's/kedge"]
+  const commands = [...paths.map((path) => [path]), ['/usr/bin/node', '/x/a b/dist/kedge.cjs'], ['/usr/bin/node', '/x/dist/kedge.cjs']]
+  const wanted = { command: ['backup', '--wait=1h', 'web1'], target: 'web1', verb: 'backup' as const }
+  for (const command of commands) {
+    const text = withBlock('', [written(wanted, '30 2 * * *', 0, { command, env: { PATH: '/bin' } })])
+    const asked: string[] = []
+    const isThere = (file: string) => asked.push(file) > 0
+    assert.deepEqual([...startedBy(text, isThere).started], ['backup web1'], command.join(' '))
+    for (const file of asked) assert.equal(file, command.at(-1))
+    const { started, gone } = startedBy(text, () => false)
+    if (asked.length > 0) assert.deepEqual([[...started], [...gone]], [[], [command.at(-1)]])
+  }
 })

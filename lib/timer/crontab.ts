@@ -73,14 +73,15 @@ export function lineFor(
 /** What a line starts, as `backup web1`; undefined where it is none of kedge's. Pure. */
 const whatIn = (line: string): string | undefined => {
   const [, verb, name, digest] =
-    /kedge(?:\.cjs'?)? (?:(\w+) --wait=\w+ ([\w.-]+)|(notify digest(?: [\w.-]+)*)) >\/dev\/null(?: \|\| .*)?$/.exec(line) ?? []
+    /kedge(?:\.cjs)?'? (?:(\w+) --wait=\w+ ([\w.-]+)|(notify digest(?: [\w.-]+)*)) >\/dev\/null(?: \|\| .*)?$/.exec(line) ?? []
   return digest ?? (verb && name && `${verb} ${name}`)
 }
 
-/** The file that a line starts kedge by: its command, or the program that node is to run. Pure. */
-const programIn = (line: string): string => {
-  const [, quoted, bare] = /(?:'([^']*kedge(?:\.cjs)?)'|(\/\S*kedge(?:\.cjs)?)) (?:\w+ --wait=|notify digest)/.exec(line) ?? []
-  return quoted ?? bare ?? ''
+/** The file that a line starts kedge by: its command, or the program that node is to run; undefined for one in odd quotes. Pure. */
+const programIn = (line: string): string | undefined => {
+  const [, quoted, bare] = /(?:'(\/[^']*kedge(?:\.cjs)?)'|(\/\S*kedge(?:\.cjs)?)) (?:\w+ --wait=|notify digest)/.exec(line) ?? []
+  // As the shell will see it: cron takes the backslash from before a percent sign.
+  return (quoted ?? bare)?.replaceAll('\\%', '%')
 }
 
 /** What the block's lines start, and the files by which those would that are `gone`. */
@@ -89,8 +90,9 @@ export function startedBy(text: string, isThere: (file: string) => boolean): { s
   const gone = new Set<string>()
   for (const line of blockOf(text)) {
     const [what, program] = [whatIn(line), programIn(line)]
-    if (what !== undefined && isThere(program)) started.add(what)
-    else if (what !== undefined) gone.add(program)
+    if (what === undefined) continue
+    if (program === undefined || isThere(program)) started.add(what)
+    else gone.add(program)
   }
   return { started, gone }
 }
