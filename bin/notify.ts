@@ -3,7 +3,7 @@ import { command } from '../lib/cli.ts'
 
 export default command(
   {
-    summary: 'test the channels by which runs are told of, send the digest, or tell of a run that left no record',
+    summary: 'test the channels by which runs are told of, send the digest, or tell of a run that left no record (missed VERB TARGET)',
     operands: 'test|digest|missed [target ...]',
     options: { on: { value: 'CHANNEL', help: 'test: only this one: mail, webhook, ping, command' } },
     columns: { told: ['target', 'channel', 'to', 'state', 'message'] },

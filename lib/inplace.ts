@@ -59,8 +59,25 @@ export async function changeText(file: string, change: (text: string) => string)
   const fresh = `${real}.${process.pid}.new`
   await rm(fresh, { force: true }) // of a killed call with this pid, as is usual in containers
   await writeNew(fresh, change(await readFile(real, 'utf8')), await stat(real), file)
-  await rename(fresh, real)
+  await putInPlace(fresh, real, file)
   await syncFolder(dirname(real))
+}
+
+/**
+ * Puts a new file in the place of the real one, or removes it. `named`: what it was called. Failure `permission` for a mount of its own,
+ * as of a single file in a container: nothing can take its place.
+ */
+export async function putInPlace(fresh: string, real: string, named: string): Promise<void> {
+  try {
+    await rename(fresh, real)
+  } catch (error) {
+    await rm(fresh, { force: true })
+    if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error
+    throw new Failure('permission', `cannot write '${named}': it is a mount of its own`, {
+      hint: 'mount the folder that it lies in, or change the file where it is mounted from',
+      cause: error,
+    })
+  }
 }
 
 /** Makes names in a folder last through a power cut. */

@@ -5,7 +5,7 @@ import { setEnvKey } from './env.ts'
 import { Failure } from './failure.ts'
 import { changeText } from './inplace.ts'
 
-/** Where the file cannot be written (a git checkout, read-only /etc), the line to add is said and the run is a warning. */
+/** Where the file cannot be written (another's, read-only /etc, a mount of its own), the line to add is said and the run is a warning. */
 export async function pinStore(target: Target, id: string, context: RunContext): Promise<void> {
   const file = join(target.dir, 'target.env')
   try {

@@ -1,5 +1,5 @@
 // The record of a run: made at its end, written under the ledger's own lock; and those of runs that died without a word.
-import { rmSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Context, Target } from './contract.ts'
 import { Cancelled, type Class, Failure, statusFor, statusOf } from './failure.ts'
@@ -90,6 +90,7 @@ export async function recover(
   const groups = [...crashed.flatMap((holder) => holder.groups.map(({ pgid }) => pgid)), ...lost.flatMap((running) => running.groups ?? [])]
   const dead = [...new Set([...before, ...groups])]
   if (dead.length > before.length) await replaceFile(deadFile(target), JSON.stringify(dead))
+  if (crashed.length + lost.length > 0) sweep(stateDir(target.name))
   for (const { run, verb, pid, at } of [...crashed, ...lost.map((running) => ({ ...running, at: running.start }))]) {
     if (await isRecorded(target, run)) continue
     context.log(`the run ${run} (${verb}) crashed: recorded`)
@@ -100,6 +101,14 @@ export async function recover(
     onCrash(record)
   }
   return dead
+}
+
+/** Takes away what dead processes had half written. */
+function sweep(state: string): void {
+  for (const name of readdirSync(state)) {
+    const pid = /\.(\d+)\.new$/.exec(name)?.[1]
+    if (pid !== undefined && !exists(Number(pid))) rmSync(join(state, name), { force: true })
+  }
 }
 
 /** Runs without a lock (restore) that died: who takes their state file away records them. */

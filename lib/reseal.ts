@@ -1,9 +1,10 @@
 // Secrets moved to another passphrase, key or provider. The new file is written and proven first, SECRET= is switched by one
 // replacement of target.env, and only then the old file goes: a call that was cut off leaves a target that opens, and the next ends it.
-import { lstat, readFile, rm } from 'node:fs/promises'
+import { readFile, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import type { Context, Provider, Rows, RunContext, Target } from './contract.ts'
+import { discard, isThere, leavingOf, namesOf, sayKept } from './discard.ts'
 import { toolOf } from './engine.ts'
 import { setEnvKey } from './env.ts'
 import { Failure } from './failure.ts'
@@ -12,7 +13,6 @@ import { isAbsent, readJson, replaceFile } from './ledger.ts'
 import { perform } from './lifecycle.ts'
 import { newPassphrase, typedTwice } from './newpassphrase.ts'
 import { stateDir } from './paths.ts'
-import { wipe } from './privatefile.ts'
 import { heading, recoverySheet, sheetFile } from './recovery.ts'
 import type { CommandLine, FileRow } from './rows.ts'
 import { type How, sealText, sweepHalves } from './seal.ts'
@@ -74,12 +74,14 @@ async function* moved(target: Target, { from, to }: Move, wanted: Wanted, contex
   if (opened.from !== old)
     throw new Failure('misuse', `cannot ${wanted.action} the secrets of '${target.name}': they come from '${opened.from}'`)
   readSecrets(opened.text, opened.from, target.name)
+  // Where it cannot be told what is to go, nothing is begun.
+  const leaving = old === fresh ? undefined : await leavingOf(target, from)
   if (context.mode === 'dry-run') {
     yield row(fresh, 'would write')
-    if (old !== fresh) {
-      yield row(join(target.dir, 'target.env'), 'would write')
-      yield row(old, 'would remove')
-    }
+    if (!leaving) return
+    yield row(join(target.dir, 'target.env'), 'would write')
+    for (const name of namesOf(leaving)) yield row(name, 'would remove')
+    sayKept(leaving, from, context)
     return
   }
   const how = await howOf(target, to, wanted, (opened.sealing?.passphrases ?? 0) > 0, context)
@@ -160,53 +162,13 @@ async function* endMove(target: Target, context: RunContext): AsyncGenerator<Fil
   const row = (path: string): FileRow => ({ kind: 'file', target: target.name, path, action: 'removed' })
   const old = target.secret === move.to ? move.from : target.secret === move.from ? move.to : undefined
   if (old) {
-    const file = join(target.dir, secretFiles[old])
-    await sweepHalves(await realFile(file))
-    if ((await isThere(file)) && (await discard(file, old, context))) yield row(file)
+    await sweepHalves(await realFile(join(target.dir, secretFiles[old])))
+    const leaving = await leavingOf(target, old)
+    for (const name of leaving ? await discard(leaving, old, context) : []) yield row(name)
   }
   if (target.secret === move.to) await told(target, move, context)
   await rm(moveFile(target), { force: true })
   return target
-}
-
-/** Removes a file that is not in force any more, and a link that leads to it; plain text is overwritten. False where the name stayed. */
-async function discard(file: string, provider: FileProvider, context: RunContext): Promise<boolean> {
-  const isLink = (await lstat(file)).isSymbolicLink()
-  const real = await realFile(file)
-  const named = isLink ? `'${real}', to which '${file}' leads` : `'${file}'`
-  const gone = !(await isThere(real)) || (await removed(real, named, provider, context))
-  if (isLink) await rm(file, { force: true })
-  await syncFolder(dirname(file))
-  if (provider === 'file')
-    context.log('copies of the plain secrets may remain: in backups, in journals of the file system, in spare blocks of the disk')
-  return isLink || gone
-}
-
-/** False, and a warning, where the system refuses it. */
-async function removed(real: string, named: string, provider: FileProvider, context: RunContext): Promise<boolean> {
-  const plain = provider === 'file'
-  const { nlink } = await lstat(real)
-  try {
-    await (plain ? wipe(real) : rm(real))
-    await syncFolder(dirname(real))
-  } catch (error) {
-    const why = refusals[(error as NodeJS.ErrnoException).code ?? '']
-    if (!why) throw error
-    const rest = plain ? ': look whether it still holds the secrets in plain text' : ', which is not in force any more'
-    context.warn(`cannot ${plain ? 'wipe' : 'remove'} ${named}: ${why}${rest}`, 'partial')
-    return false
-  }
-  if (plain && nlink > 1)
-    context.warn(`the secrets still lie in plain text under ${nlink - 1} further ${nlink === 2 ? 'name' : 'names'} of ${named}`, 'partial')
-  return true
-}
-
-/** EBUSY: a file that is a mount of its own. */
-const refusals: Readonly<Record<string, string>> = {
-  EACCES: 'permission denied',
-  EPERM: 'not permitted',
-  EROFS: 'the file system is read-only',
-  EBUSY: 'it is in use',
 }
 
 /** What else said how the secrets are opened. */
@@ -228,16 +190,6 @@ async function told(target: Target, { from, to }: Move, context: RunContext): Pr
     context.log(`where timers are installed, their units must be written anew: kedge schedule install ${target.name}`)
 }
 
-async function isThere(file: string): Promise<boolean> {
-  try {
-    await lstat(file)
-    return true
-  } catch (error) {
-    if (isAbsent(error)) return false
-    throw error
-  }
-}
-
 async function* explained(target: Target, { from, to }: Move, recipients: readonly string[]): AsyncGenerator<CommandLine> {
   const line = (command: string): CommandLine => ({ kind: 'command', command })
   const seal = await sealByHand(target, to, recipients)
@@ -247,6 +199,7 @@ async function* explained(target: Target, { from, to }: Move, recipients: readon
   const real = await realFile(join(target.dir, 'target.env'))
   const [file, fresh] = [quote(real), quote(`${real}.new`)]
   yield line(`cp -p ${file} ${fresh} && { grep -v '^SECRET=' ${file}; echo SECRET=${to}; } > ${fresh} && mv ${fresh} ${file}`)
-  const old = join(target.dir, secretFiles[from])
-  yield line(`rm -f ${[...new Set([await realFile(old), old])].map(quote).join(' ')}`)
+  const leaving = await leavingOf(target, from)
+  const names = leaving ? namesOf(leaving) : [join(target.dir, secretFiles[from])]
+  if (names.length > 0) yield line(`rm -f ${names.map(quote).join(' ')}`)
 }

@@ -83,8 +83,8 @@ async function* serve({ jobs, once }: Options, context: Context): AsyncGenerator
     while (!context.signal.aborted) {
       if (reload || performance.now() - looked > lookEvery) {
         const changed = await roster.look(reload)
-        await agenda.renew(changed || reload)
         if (once && roster.names.length === 0) throw noTarget()
+        await agenda.renew(changed || reload)
         if (reload && !once) context.log(`kedge: scheduler: ${sizeOf(roster, agenda)}`)
         reload = false
         looked = performance.now()

@@ -1,6 +1,6 @@
 // Secrets written where their provider finds them: sealed, proven to open, and only then put in the place of what was there.
 import { randomBytes } from 'node:crypto'
-import { readdir, rename, rm } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Provider, Target } from './contract.ts'
 import { encryptCredential } from './credential.ts'
@@ -8,7 +8,7 @@ import { formatEnv } from './env.ts'
 import { Failure } from './failure.ts'
 import { encryptByGpg } from './gpg.ts'
 import type { Sealing } from './gpgfile.ts'
-import { realFile, rightsOf, syncFolder, writeNew } from './inplace.ts'
+import { putInPlace, realFile, rightsOf, syncFolder, writeNew } from './inplace.ts'
 import { conceal } from './log.ts'
 import { openText } from './secret.ts'
 import { type FileProvider, fileTrouble, hasFile, secretFiles } from './secretfile.ts'
@@ -63,7 +63,7 @@ export async function sealText(
     await writeNew(fresh, sealed, rights, file).catch(fileTrouble(fresh))
     const back = await opened({ ...bareTarget, ...place, secret: provider }, fresh, { passphrase, signal }, file)
     if (back !== text) throw new Failure('damaged', `cannot seal '${file}': what was written does not open to the same bytes`)
-    await rename(fresh, real).catch(fileTrouble(fresh))
+    await putInPlace(fresh, real, file).catch(fileTrouble(fresh))
   } catch (error) {
     await rm(fresh, { force: true })
     throw error

@@ -1,5 +1,6 @@
 // `kedge notify missed`: a unit failed (OnFailure=). Did its run tell of itself? One that was killed, or never started, did not.
 import type { Context, Rows, Target } from '../contract.ts'
+import { callerVar } from '../env.ts'
 import { Failure, statusFor, worst } from '../failure.ts'
 import { isGood, newest, runId } from '../ledger.ts'
 import { liveRuns } from '../live.ts'
@@ -53,13 +54,15 @@ type Known = {
   readonly tellings: readonly Pick<Told, 'run' | 'at'>[]
   /** Whether the target loads; a run of one that does not leaves no record. */
   readonly loads: boolean
+  /** Whether a unit of systemd's asks. */
+  readonly unit: boolean
   readonly now: Date
 }
 /** `missed`: the record that the run would have left; `untold`: one that is there, to be told over all channels or over those named. */
 type Judged = { missed: RunRow } | { untold: RunRow; over?: readonly string[] } | { nothing: string }
 
 /** What there is to tell. A run that died has its state file, unless it was killed before it came so far. Pure. */
-export function judge({ verb, target }: Missed, { dead, bad, refused, tellings, loads, now }: Known): Judged {
+export function judge({ verb, target }: Missed, { dead, bad, refused, tellings, loads, unit, now }: Known): Judged {
   const base = { kind: 'run', target, verb, state: 'crashed', status: 1, class: 'tool', seconds: 0 } as const
   const told = (run: string) => tellings.find((each) => each.run === run)
   const died = dead.find(({ run }) => !told(run))
@@ -77,7 +80,10 @@ export function judge({ verb, target }: Missed, { dead, bad, refused, tellings, 
   const other = tellings.findLast(({ run, at }) => run !== bad?.run && isRecent(at))
   if (other) return { nothing: `the run ${other.run} was told of ${other.at}` }
   const message = `the ${verb} left no record: kedge could not start, or was killed`
-  const hint = `try it by hand: kedge ${verb} ${target}; journalctl -u kedge-${verb}@${target} has what it said`
+  const said = unit
+    ? `journalctl -u kedge-${verb}@${target} has what it said`
+    : `what started it has what it said: cron's mail, the scheduler's log`
+  const hint = `try it by hand: kedge ${verb} ${target}; ${said}`
   return { missed: { ...base, run: runId(now, 'missed'), start: now.toISOString(), message, hint } }
 }
 
@@ -89,7 +95,7 @@ async function knownOf(
   { verb, target }: Missed,
   { timeout }: Settings,
   now: Date,
-): Promise<Omit<Known, 'loads'> & { good: string | undefined }> {
+): Promise<Omit<Known, 'loads' | 'unit'> & { good: string | undefined }> {
   // A run whose process is gone is dead, though a child of it may still be ending.
   const died = ({ alive, pid }: Live) => alive === 'no' || (alive === 'yes' && !exists(pid))
   const dead = (await liveRuns(target)).filter((each) => each.verb === verb && died(each))
@@ -166,7 +172,9 @@ export async function* missed(operands: readonly string[], context: Context): As
   const statuses = way.trouble ? [statusFor(way.trouble)] : []
   const left = await leftPending(way.settings)
   const { good, ...known } = await knownOf(what, way.settings, now)
-  const found = judge(what, { ...known, loads: way.target !== undefined })
+  // A scheduler that is a service hands INVOCATION_ID on, and gives two words.
+  const unit = operands.length === 1 && callerVar('INVOCATION_ID') !== undefined
+  const found = judge(what, { ...known, loads: way.target !== undefined, unit })
   let telling = 'nothing' in found ? undefined : tellingOf(found, way, good)
   if ('nothing' in found) context.log(`nothing to tell: ${found.nothing}`)
   else if (!telling)
@@ -186,13 +194,11 @@ export async function* missed(operands: readonly string[], context: Context): As
     }
     return worst(statuses)
   }
-  const sent = await sendLeft(left, settings, context)
   // A target that is gone gets no state folder for that.
-  if (telling && way.trouble?.class === 'misuse') sent.push(...(await sendUnkept(telling, settings, context)))
-  else if (telling) {
-    await keepPending(telling, context)
-    sent.push(...(await sendKept(telling, settings, context, { lost })))
-  }
+  const gone = way.trouble?.class === 'misuse'
+  if (telling && !gone) await keepPending(telling, context)
+  const sent = await sendLeft(left, settings, context)
+  if (telling) sent.push(...(await (gone ? sendUnkept(telling, settings, context) : sendKept(telling, settings, context, { lost }))))
   yield sent.map((each) => toldRow(each, what.target))
   return worst([...statuses, ...sent.flatMap(({ failure }) => (failure ? [statusFor(failure)] : []))])
 }

@@ -50,7 +50,9 @@ export async function tellEnd(
     const settings = settingsOf(target, secrets)
     const telling = await tellingOf(record, before, settings)
     if (telling) await keepPending(telling, context)
-    await sendLeft(await leftPending(settings), settings, context)
+    await harmlessly(target, context, async () => {
+      await sendLeft(await leftPending(settings), settings, context)
+    })
     // A cancelled run has the time to tell of itself only; the crash of another is told by the next one.
     if (telling && !(context.signal.aborted && record.state === 'crashed')) await sendKept(telling, settings, context)
   })

@@ -23,17 +23,19 @@ type Ways = Pick<Context, 'log' | 'signal' | 'report'>
 export const channelsFor = ({ channels }: Settings, event: RunEvent | undefined): ChannelName[] =>
   channels.filter((name) => name === 'ping' || event !== undefined)
 
-/** Keeps what is to be sent. Where that cannot be (a disk that is full) it is sent all the same. */
-export async function keepPending({ record, event, good, channels }: Telling, context: Pick<Context, 'report'>): Promise<void> {
+/** Keeps what is to be sent. False where that cannot be (a disk that is full), which is said: what is new is sent all the same. */
+export async function keepPending({ record, event, good, channels }: Telling, context: Pick<Context, 'report'>): Promise<boolean> {
   try {
     await notePending(record.target, { record, event, good, channels, at: new Date().toISOString(), by: identity() })
+    return true
   } catch (error) {
     context.report(error, `cannot keep what is to be told of '${record.target}'`)
+    return false
   }
 }
 
 /**
- * Sends what was kept, says what was not taken, and keeps how the channels did. What a cancel cut off stays pending. `lost`: a run without
+ * Sends what was kept, says what was not taken, and keeps how the channels did, where it can. What a cancel cut off stays pending. `lost`: a run without
  * a record, which is told of only when somebody took it. `later`, of what another left: the channels that wait on; so does one that wants
  * secrets that are not open.
  */
@@ -51,7 +53,11 @@ export async function sendKept(
   const left = [...(later ?? []), ...sent.filter(waits).map(({ channel }) => channel)]
   const at = new Date().toISOString()
   const told = !lost || sent.some(({ failure }) => !failure)
-  await noteChannels(settings.target, settings.channels, outcomes(sent, run), at, { telling: { run, verb, at }, told, left })
+  try {
+    await noteChannels(settings.target, settings.channels, outcomes(sent, run), at, { telling: { run, verb, at }, told, left })
+  } catch (error) {
+    context.report(error, `cannot note what was told of '${settings.target}'`) // it was told
+  }
   return sent
 }
 
@@ -67,14 +73,17 @@ export async function leftPending(settings: Settings): Promise<Telling[]> {
   })
 }
 
-/** Sends what others left pending. A channel that fails is tried once; for the rest it waits. */
+/**
+ * Sends what others left pending. A channel that fails is tried once; for the rest it waits. So does all of it where nothing can be noted:
+ * it would be sent again by every run.
+ */
 export async function sendLeft(left: readonly Telling[], settings: Settings, context: Ways): Promise<Sent[]> {
   const all: Sent[] = []
   for (const telling of left) {
     const fails = (name: ChannelName) => all.some(({ channel, failure }) => channel === name && failure)
     const channels = telling.channels.filter((name) => !fails(name))
     if (channels.length === 0 || context.signal.aborted) continue
-    await keepPending(telling, context) // as its own: nobody else is to send it now
+    if (!(await keepPending(telling, context))) break // as its own: nobody else is to send it now
     all.push(...(await sendKept({ ...telling, channels }, settings, context, { later: telling.channels.filter(fails) })))
   }
   return all

@@ -5,7 +5,10 @@ import { type Duty, isLost, type Timed, timed } from './duty.ts'
 import type { Roster } from './roster.ts'
 
 export type Agenda = {
-  /** Takes the roster's duties; `all`: times each anew, not only those without a time. `keep`: false where nothing may be written. */
+  /**
+   * Takes the roster's duties; `all`: times each anew, not only those without a time. `keep`: false where nothing may be written; nor is it
+   * where there is no target at all, as before its file system is mounted: what was noted is wanted again.
+   */
   renew: (all: boolean, keep?: boolean) => Promise<void>
   /** After the clock was set far back: counts from now. */
   mend: () => Promise<void>
@@ -57,7 +60,7 @@ export function createAgenda(roster: Roster, attempts: Attempts, complaints: Com
         if (known) duties.set(duty.key, known)
         else await time(duty)
       }
-      if (keep) await save()
+      if (keep && roster.names.length > 0) await save()
     },
     async mend() {
       for (const duty of [...duties.values()]) if (isLost(duty, Date.now())) await time(duty)

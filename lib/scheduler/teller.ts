@@ -18,9 +18,11 @@ export type Teller = {
 
 /** So many at a time: after a fault in defaults.env there is something to tell of every target. */
 const together = 4
-/** Seconds: each channel may have three attempts of NOTIFY_TIMEOUT, and they are tried beside each other. */
-const limit = 120
-const grace = 5
+/**
+ * Seconds. Each message may take three times NOTIFY_TIMEOUT, 90 by default, and what others left is sent before: this ends what hangs. From
+ * then on there are ten for the message that is being sent, and ten for the next.
+ */
+export const limits = { timeout: 600, grace: 25 } as const
 
 /** `kedge`: the command that starts it. `onEnd`: called after each end. */
 export function createTeller(kedge: readonly string[], { log, report }: Pick<Context, 'log' | 'report'>, onEnd: () => void): Teller {
@@ -77,7 +79,7 @@ export function createTeller(kedge: readonly string[], { log, report }: Pick<Con
 
 /** Why not everybody was told, in a line. */
 async function troubleWith(command: readonly string[], onGroup: (group: number) => void): Promise<string | undefined> {
-  const { status, stdout } = await answer(command, { timeout: limit, grace, onGroup })
+  const { status, stdout } = await answer(command, { ...limits, onGroup })
   // 2 is also that of a target that does not load, which has been said.
   if (status === 0) return undefined
   const failed = whole(stdout).flatMap(({ state, message }) => (state === 'failed' ? [message ?? ''] : []))

@@ -176,13 +176,16 @@ test('a cancelled run calls its hooks, and so does the next run for one that was
     const run = start(m, ['backup', 'web1'])
     while (!fs.existsSync(begun)) await new Promise((resolve) => setTimeout(resolve, 50))
     run.child.kill(signal)
-    return run.result
+    return { ...(await run.result), pid: run.child.pid }
   }
   assert.equal((await cut('SIGTERM')).status, 143)
   assert.deepEqual(lines(), ['own after-backup cancelled ', 'own on-failure cancelled ', 'own finally cancelled '])
   fs.rmSync(heard)
-  await cut('SIGKILL')
+  const killed = await cut('SIGKILL')
   assert.deepEqual(lines(), [])
+  // As if it had been killed between the writing of a file and its renaming.
+  const half = path.join(m.state, 'web1', `metrics.json.${killed.pid}.new`)
+  fs.writeFileSync(half, '{')
   await done(m, ['backup', 'web1', '--wait', '30s'])
   assert.deepEqual(lines(), [
     'own after-backup crashed tool',
@@ -192,6 +195,7 @@ test('a cancelled run calls its hooks, and so does the next run for one that was
     'own on-success success ',
     'own finally success ',
   ])
+  assert.ok(!fs.existsSync(half))
 })
 
 test('hooks that cannot be trusted or are no hooks are faults of the target, all told at once with 2', async (t) => {
