@@ -4,7 +4,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { changeText } from '../lib/inplace.ts'
-import { done, kedge, machine, newTarget, scratch } from './harness.ts'
+import { dist, done, kedge, machine, newTarget, scratch, startProgram } from './harness.ts'
 
 const group = 4321
 const isRoot = process.geteuid?.() === 0
@@ -75,4 +75,23 @@ test('init, rename and new leave links to target.env, and their groups, as they 
   assert.equal(fs.readlinkSync(path.join(m.config, 'targets/web1/target.env')), one)
   assert.equal(fs.readlinkSync(path.join(m.config, 'targets/store/target.env')), two)
   for (const file of files) isShared(file)
+})
+
+test('where target.env is a mount of its own, init says the line to add, and leaves nothing beside it', async (t) => {
+  const m = machine(t)
+  fs.writeFileSync(path.join(m.home, 'a'), 'saved')
+  const { dir } = newTarget(m, 'web1', { paths: [m.home] })
+  const env = path.join(dir, 'target.env')
+  const [text, names] = [fs.readFileSync(env, 'utf8'), fs.readdirSync(dir)]
+  const inside = (...args: string[]) =>
+    startProgram(m, 'unshare', [isRoot ? '-m' : '-rm', 'sh', '-c', `mount --bind '${env}' '${env}' || exit 99; exec "$@"`, 'sh', ...args])
+      .result
+  const able = await inside('true')
+  if (able.status !== 0) return t.skip(`NOT SHOWN: no file can be mounted here: ${able.stderr}`)
+  const made = await inside(process.execPath, path.join(dist, 'kedge.cjs'), 'init', 'web1')
+  assert.equal(made.status, 3, made.stderr)
+  const [, id = ''] = /cannot write '.*target\.env': add the line STORE_ID=([0-9a-f]{64})$/m.exec(made.stderr) ?? []
+  assert.deepEqual([fs.readFileSync(env, 'utf8'), fs.readdirSync(dir)], [text, names])
+  fs.appendFileSync(env, `STORE_ID=${id}\n`)
+  await done(m, ['backup', 'web1'])
 })

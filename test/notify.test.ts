@@ -428,7 +428,7 @@ test('what a unit names is a verb and a target', () => {
 })
 
 const what = { verb: 'backup', target: 'web1' }
-const unknown: Parameters<typeof judge>[1] = { dead: [], bad: undefined, refused: [], tellings: [], loads: true, now }
+const unknown: Parameters<typeof judge>[1] = { dead: [], bad: undefined, refused: [], tellings: [], loads: true, unit: false, now }
 /** What is told for a unit that failed at seven: the message of a run without a record, `untold` for one with, or nothing. */
 function judged(known: Partial<typeof unknown>): string {
   const found = judge(what, { ...unknown, ...known })
@@ -447,6 +447,15 @@ test('a run that died is told of once, whatever else is on record', () => {
     /^the backup left no record/,
     'that is long ago',
   )
+})
+
+test('the journal of its unit is named to a unit only', () => {
+  const hintOf = (unit: boolean) => {
+    const found = judge(what, { ...unknown, unit })
+    return 'missed' in found ? found.missed.hint : undefined
+  }
+  assert.equal(hintOf(true), 'try it by hand: kedge backup web1; journalctl -u kedge-backup@web1 has what it said')
+  assert.equal(hintOf(false), "try it by hand: kedge backup web1; what started it has what it said: cron's mail, the scheduler's log")
 })
 
 test('a run on record is told of where it could not do so itself', () => {

@@ -8,12 +8,14 @@ import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Context, Target } from '../lib/contract.ts'
 import { Failure } from '../lib/failure.ts'
+import { keys } from '../lib/keys.ts'
 import { createAgenda } from '../lib/scheduler/agenda.ts'
 import { readAttempts } from '../lib/scheduler/attempts.ts'
 import { createComplaints } from '../lib/scheduler/complaints.ts'
 import { createCrew } from '../lib/scheduler/crew.ts'
 import { choose, digestDuties, dutiesOf, isLost, latestOf, pauseUntil, type Timed, timed, upcoming } from '../lib/scheduler/duty.ts'
 import { createRoster } from '../lib/scheduler/roster.ts'
+import { limits } from '../lib/scheduler/teller.ts'
 import { scratch } from './harness.ts'
 
 const at = (text: string) => Date.parse(text)
@@ -374,4 +376,42 @@ test('what was noted of targets and schedules that are gone is forgotten, of a t
   await roster.look()
   await agenda.renew(true)
   assert.deepEqual(noted().sort(), ['web1 check', 'web3 drill'])
+})
+
+test('what was noted is kept while there is no target at all, as before its file system is mounted', async (t) => {
+  const { state, write, config } = house(t)
+  const { complaints } = heard()
+  write('web1', 'RESTIC_REPOSITORY=/srv/a\nSCHEDULE_CHECK="0 3 * * 0"\n')
+  const file = path.join(state, '.scheduler', 'since.json')
+  const open = async () => {
+    const roster = createRoster(complaints)
+    const agenda = createAgenda(roster, await readAttempts(complaints), complaints)
+    return async () => {
+      await roster.look()
+      await agenda.renew(true)
+      return [...agenda.all()].map(({ key }) => key)
+    }
+  }
+  const first = await open()
+  assert.deepEqual(await first(), ['web1 check'])
+  const since = Date.now() - 30 * day
+  const noted = JSON.parse(fs.readFileSync(file, 'utf8'))
+  fs.writeFileSync(file, JSON.stringify({ 'web1 check': { ...noted['web1 check'], since } }))
+  const text = fs.readFileSync(file, 'utf8')
+  const targets = path.join(config, 'targets')
+  fs.renameSync(targets, `${targets}-away`)
+  const second = await open()
+  for (const look of [first, second]) {
+    assert.deepEqual(await look(), [])
+    assert.equal(fs.readFileSync(file, 'utf8'), text)
+  }
+  fs.renameSync(`${targets}-away`, targets)
+  assert.deepEqual(await second(), ['web1 check'])
+  assert.equal(fs.readFileSync(file, 'utf8'), text)
+})
+
+test('who tells of a run has the time for what was left and for its own, also when it is ended', () => {
+  const attempt = Number.parseInt(keys.NOTIFY_TIMEOUT.default, 10)
+  assert.ok(limits.timeout > 2 * 3 * attempt, `${attempt}`)
+  assert.ok(limits.grace > 2 * 10, 'from a cancel on a message has ten seconds')
 })

@@ -3,8 +3,9 @@ import assert from 'node:assert/strict'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
+import type { Memory } from '../../lib/notify/memory.ts'
 import type { RunRow, StatusRow, Told } from '../../lib/rows.ts'
-import { done, fake, kedge, type Machine, machine, newTarget, start, startProgram, type TargetOptions } from '../harness.ts'
+import { dist, done, fake, kedge, type Machine, machine, newTarget, start, startProgram, type TargetOptions } from '../harness.ts'
 import { certificate, mailServer } from '../smtp.ts'
 import { makeStore } from '../store.ts'
 import { type Asked, webServer } from '../webhooks.ts'
@@ -209,7 +210,8 @@ test('a run that could not start is told of, however good the one before it was'
   const { dir } = await stored(m, 'web1', {})
   await done(m, ['backup', 'web1'])
   const sent = [`web1\twebhook\t${url}\tsent\t`]
-  assert.deepEqual((await done(m, ['notify', 'missed', 'backup:web1'])).lines, sent)
+  const unit = { env: { INVOCATION_ID: '1234' } }
+  assert.deepEqual((await done(m, ['notify', 'missed', 'backup:web1'], unit)).lines, sent)
   assert.deepEqual((await done(m, ['notify', 'missed', 'backup:web1'])).lines, [], 'once')
   fs.rmSync(path.join(m.state, 'web1/notify.json'))
   fs.appendFileSync(path.join(dir, 'target.env'), 'KEEP_DAYLY=7\n')
@@ -219,6 +221,11 @@ test('a run that could not start is told of, however good the one before it was'
   const crash = ['failure', 'backup', 'crashed']
   assert.deepEqual(summary(asked), [crash, crash])
   assert.match(recordOf(asked[1] as Asked).message ?? '', /KEEP_DAYLY: unknown key/)
+  assert.deepEqual(
+    asked.map((each) => /journalctl -u kedge-backup@web1/.test(recordOf(each).hint ?? '')),
+    [true, false],
+    'the journal of the unit is named to the unit',
+  )
 })
 
 test('a run that is killed while it tells is told of by its unit, once', async (t) => {
@@ -267,6 +274,71 @@ test('what a run was killed or cancelled over is told by the next one, before it
       signal,
     )
   }
+})
+
+const memoryOf = (m: Machine, name: string) =>
+  JSON.parse(fs.readFileSync(path.join(m.state, name, 'notify.json'), 'utf8')) as Required<Memory>
+
+/** A target of which a backup was killed while it told of its failure, to a server that answers from now on. */
+async function leaving(t: TestContext, m: Machine) {
+  const { asked, url, first, answers } = await slowServer(t)
+  const web1 = target(m, 'web1', { NOTIFY: 'webhook', WEBHOOK_URL: url })
+  const { child, result } = start(m, ['backup', 'web1'])
+  await first
+  child.kill('SIGKILL')
+  await result
+  const sent = asked.length
+  return { web1, answers, asked: () => asked.slice(sent) }
+}
+
+test('where nothing can be noted a failure is told all the same, and what waits is not sent again by every run', async (t) => {
+  const m = machine(t)
+  const { asked, answers } = await leaving(t, m)
+  answers()
+  // Too long to be written again under the limit, under which the other files stay.
+  const file = path.join(m.state, 'web1/notify.json')
+  fs.writeFileSync(file, JSON.stringify({ ...memoryOf(m, 'web1'), tellings: [], long: 'x'.repeat(400_000) }))
+  const before = memoryOf(m, 'web1')
+  const limited = (...args: string[]) =>
+    startProgram(m, '/bin/sh', ['-c', 'ulimit -f 256; exec "$@"', 'sh', process.execPath, path.join(dist, 'kedge.cjs'), ...args]).result
+  for (const nth of ['first', 'second']) {
+    const { status, stderr } = await limited('backup', 'web1')
+    assert.notEqual(status, 0)
+    assert.match(stderr, /cannot keep what is to be told of 'web1'/, nth)
+  }
+  assert.deepEqual(summary(asked()), [
+    ['failure', 'backup', 'failed'],
+    ['failure', 'backup', 'failed'],
+  ])
+  const [waits] = before.pending
+  assert.ok(asked().every((each) => recordOf(each).run !== waits?.record.run))
+  const missed = await limited('notify', 'missed', 'check', 'web1', '--json')
+  assert.deepEqual([missed.status, missed.rows.length], [0, 1], missed.stderr)
+  assert.deepEqual(summary(asked().slice(2)), [['failure', 'check', 'crashed']])
+  assert.match(recordOf(asked()[2] as Asked).hint ?? '', /cron's mail, the scheduler's log$/)
+  assert.deepEqual(memoryOf(m, 'web1'), before)
+})
+
+test('who is killed while it sends what was left keeps what it found itself', async (t) => {
+  const m = machine(t)
+  const { asked, answers } = await leaving(t, m)
+  const { child, result } = start(m, ['notify', 'missed', 'check', 'web1'])
+  while (asked().length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+  child.kill('SIGKILL')
+  await result
+  assert.deepEqual(
+    memoryOf(m, 'web1').pending.map(({ record: { verb, state } }) => [verb, state]),
+    [
+      ['check', 'crashed'],
+      ['backup', 'failed'],
+    ],
+  )
+  answers()
+  assert.equal((await done(m, ['notify', 'missed', '-q', 'check', 'web1'])).lines.length, 2)
+  assert.deepEqual(summary(asked().slice(1)).sort(), [
+    ['failure', 'backup', 'failed'],
+    ['failure', 'check', 'crashed'],
+  ])
 })
 
 test('a target that does not load is told of through what its files say', async (t) => {

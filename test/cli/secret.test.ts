@@ -6,7 +6,19 @@ import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FileRow, Finding } from '../../lib/rows.ts'
-import { done, fake, kedge, type Machine, machine, type NewTarget, newTarget, type RunOptions, start, startProgram } from '../harness.ts'
+import {
+  dist,
+  done,
+  fake,
+  kedge,
+  type Machine,
+  machine,
+  type NewTarget,
+  newTarget,
+  type RunOptions,
+  start,
+  startProgram,
+} from '../harness.ts'
 import { keyring } from '../keyring.ts'
 import { makeStore } from '../store.ts'
 
@@ -41,7 +53,7 @@ function withFds(m: Machine, args: readonly string[], ...lines: string[]) {
   const script = `exec '${process.execPath}' "$@" ${files.join(' ')}`
   return startProgram(m, '/bin/sh', ['-c', script, 'sh', kedgeFile, ...args]).result
 }
-const kedgeFile = path.join((await import('../harness.ts')).dist, 'kedge.cjs')
+const kedgeFile = path.join(dist, 'kedge.cjs')
 
 // --- names
 
@@ -365,6 +377,23 @@ test('where the new file does not open, or target.env cannot be written, all is 
   assert.deepEqual(as(), before)
 })
 
+test('what a killed call leaves half-written is not for git, by the .gitignore of the guide', async (t) => {
+  const { m, target } = house(t)
+  const guide = fs.readFileSync(path.join(path.dirname(dist), 'docs/fleet.md'), 'utf8')
+  const [, ignored = ''] = /```text\n# targets\/\.gitignore\n([\s\S]*?)```/.exec(guide) ?? []
+  const targets = path.dirname(target.dir)
+  fs.writeFileSync(path.join(targets, '.gitignore'), ignored)
+  // Killed when what was written is opened for the proof, before it has its name.
+  fake(m.bin, 'systemd-creds', '[ "$1" = encrypt ] && { cat; exit; }; kill -9 $PPID')
+  assert.equal((await kedge(m, ['secret', 'seal', 'web1', '--to', 'credential'])).signal, 'SIGKILL')
+  const halves = folder(target).filter((name) => /^\.secret\.cred\.[0-9a-f]{12}$/.test(name))
+  assert.equal(halves.length, 1, folder(target).join())
+  fs.writeFileSync(path.join(target.dir, '.secret.env.0123456789ab'), plain)
+  fs.writeFileSync(path.join(target.dir, 'secret.env.gpg'), '')
+  const added = await startProgram(m, '/bin/sh', ['-ec', `cd '${targets}'; git init -q; git add -A; git ls-files`]).result
+  assert.equal(added.stdout, '.gitignore\nweb1/paths\nweb1/secret.env.gpg\nweb1/target.env\n', added.stderr)
+})
+
 test('a file that is not in force is never replaced: it may be all that is left of something', async (t) => {
   const { m, target, file } = house(t)
   const other = path.join(target.dir, 'secret.cred')
@@ -411,13 +440,118 @@ test('a link to the plain secrets: the file that it names is overwritten, and go
   const { vault, real } = vaulted(m, file)
   assert.match((await kedge(m, ['secret', 'check', 'web1'])).stdout, /^file\tok\t/m)
   const open = fs.openSync(real, 'r')
-  await done(m, ['secret', 'seal', 'web1', '--recipient', 'me@example.org'])
+  const dry = await done(m, ['secret', 'seal', 'web1', '--recipient', 'me@example.org', '-n'])
+  assert.match(dry.stdout, new RegExp(`^${real}\twould remove\tweb1\n${file}\twould remove\tweb1\n`, 'm'))
+  const sealed = await done(m, ['secret', 'seal', 'web1', '--recipient', 'me@example.org'])
+  assert.match(sealed.stdout, new RegExp(`^${real}\tremoved\tweb1\n${file}\tremoved\tweb1\n`, 'm'))
   assert.deepEqual([fs.readdirSync(vault), folder(target)], [[], ['paths', 'secret.env.gpg', 'target.env']])
   assert.ok(
     fs.readFileSync(open).every((byte) => byte === 0),
     'who has it open reads zeros',
   )
   fs.closeSync(open)
+})
+
+test('a file of secrets that another target has too stays, whichever of both is the link, and is told', async (t) => {
+  const { m, target, file } = house(t)
+  keyring(m, 'me')
+  const other = newTarget(m, 'web2', { paths: [m.home] })
+  const provide = (name: string) => {
+    const env = path.join(other.dir, 'target.env')
+    fs.writeFileSync(env, fs.readFileSync(env, 'utf8').replace(/^SECRET=.*$/m, `SECRET=${name}`))
+  }
+  const link = (to: string) => {
+    fs.rmSync(path.join(other.dir, path.basename(file)), { force: true })
+    fs.symlinkSync(to, path.join(other.dir, path.basename(to).replace('web1-', '')))
+  }
+  const opens = async () => assert.deepEqual((await done(m, ['secret', 'show-keys', 'web2', '-q'])).lines, ['RESTIC_PASSWORD', 'AWS_NOTE'])
+  const sealing = ['secret', 'seal', 'web1', '--recipient', 'me@example.org']
+  const { real } = vaulted(m, file)
+  link(real)
+  // Plain, both are links.
+  const before = fs.statSync(real).ino
+  const dry = await done(m, [...sealing, '-n'])
+  assert.ok(dry.stderr.includes(`'${real}', to which '${file}' leads, stays: 'web2' has it too`), dry.stderr)
+  const { stdout } = await done(m, [...sealing, '--explain'])
+  assert.match(stdout, new RegExp(`^rm -f '?${file}'?$`, 'm'))
+  const sealed = await kedge(m, sealing)
+  assert.equal(sealed.status, 3, sealed.stderr)
+  assert.ok(sealed.stderr.includes(`still lie in plain text: '${real}', to which '${file}' leads, stays: 'web2' has it too`), sealed.stderr)
+  for (const [out, action] of [
+    [dry.stdout, 'would remove'],
+    [sealed.stdout, 'removed'],
+  ])
+    assert.match(out ?? '', new RegExp(`target\\.env\\t.*\n${file}\t${action}\tweb1\n$`))
+  assert.deepEqual(
+    [fs.readFileSync(real, 'utf8'), fs.statSync(real).ino, folder(target)],
+    [plain, before, ['paths', 'secret.env.gpg', 'target.env']],
+  )
+  await opens()
+  // Sealed, both are links.
+  const gpgFile = path.join(target.dir, 'secret.env.gpg')
+  const vault = vaulted(m, gpgFile).real
+  link(vault)
+  provide('gpg')
+  const plainAgain = ['secret', 'reseal', 'web1', '--to', 'file']
+  const moved = await done(m, plainAgain)
+  assert.ok(moved.stderr.includes(`'${vault}', to which '${gpgFile}' leads, stays: 'web2' has it too`), moved.stderr)
+  await opens()
+  // The target's own file, to which the other leads: sealed, and plain.
+  fs.renameSync(vault, gpgFile)
+  fs.rmSync(file)
+  fs.rmSync(path.join(other.dir, 'secret.env.gpg'))
+  fs.writeFileSync(path.join(target.dir, 'target.env'), settings(target).replace(/^SECRET=.*$/m, 'SECRET=gpg'))
+  link(gpgFile)
+  const own = await kedge(m, plainAgain)
+  assert.equal(own.status, 3, own.stderr)
+  assert.ok(own.stderr.includes(`not in force any more, but not removed: '${gpgFile}' stays: 'web2' has it too`), own.stderr)
+  await opens()
+  fs.rmSync(gpgFile)
+  link(file)
+  provide('file')
+  const kept = await kedge(m, sealing)
+  assert.equal(kept.status, 3, kept.stderr)
+  assert.ok(kept.stderr.includes(`still lie in plain text: '${file}' stays: 'web2' has it too`), kept.stderr)
+  assert.equal(fs.readFileSync(file, 'utf8'), plain)
+  await opens()
+})
+
+/** Why no file can be mounted here; undefined where it can. */
+async function noMounts(m: Machine): Promise<string | undefined> {
+  const { status, stderr } = await startProgram(m, 'unshare', [namespace, 'sh', '-c', 'echo >x; mount --bind x x']).result
+  return status === 0 ? undefined : `NOT SHOWN: no file can be mounted here: ${stderr}`
+}
+const namespace = isRoot ? '-m' : '-rm'
+
+test('where target.env or the sealed file is a mount of its own, all is as it was; one plain file mounted for two targets stays', async (t) => {
+  const { m, target, file } = house(t)
+  const cannot = await noMounts(m)
+  if (cannot) return t.skip(cannot)
+  keyring(m, 'me')
+  const to = ['--recipient', 'me@example.org']
+  const mounted = (files: readonly string[], args: readonly string[]) => {
+    const script = `set -e; ${files.map((each) => `mount --bind '${each.split(' ')[0]}' '${each.split(' ')[1] ?? each}'`).join('; ')}; exec "$@"`
+    return startProgram(m, 'unshare', [namespace, 'sh', '-c', script, 'sh', process.execPath, kedgeFile, ...args]).result
+  }
+  const env = path.join(target.dir, 'target.env')
+  const refused = await mounted([env], ['secret', 'seal', 'web1', ...to])
+  assert.equal(refused.status, 1, refused.stderr)
+  assert.match(refused.stderr, /cannot write '.*target\.env': it is a mount of its own\n.*mount the folder/)
+  assert.deepEqual([providerOf(target), folder(target)], ['file', ['paths', 'secret.env', 'target.env']])
+  assert.equal(fs.readFileSync(file, 'utf8'), plain)
+  const other = newTarget(m, 'web2', { paths: [m.home] })
+  const twin = path.join(other.dir, 'secret.env')
+  const both = await mounted([`${file} ${twin}`], ['secret', 'seal', 'web1', ...to])
+  assert.equal(both.status, 3, both.stderr)
+  assert.match(both.stderr, /secret\.env' stays: 'web2' has it too/)
+  assert.equal(fs.readFileSync(file, 'utf8'), plain)
+  fs.rmSync(file)
+  const sealed = path.join(target.dir, 'secret.env.gpg')
+  const before = fs.readFileSync(sealed)
+  const kept = await mounted([sealed], ['secret', 'reseal', 'web1', ...to])
+  assert.equal(kept.status, 1, kept.stderr)
+  assert.match(kept.stderr, /cannot write '.*secret\.env\.gpg': it is a mount of its own/)
+  assert.deepEqual([fs.readFileSync(sealed), folder(target)], [before, ['paths', 'secret.env.gpg', 'target.env']])
 })
 
 test('a link to plain secrets that have a further name, or cannot be removed, is told, and the run is one in part', async (t) => {
@@ -444,7 +578,7 @@ test('a link to plain secrets that have a further name, or cannot be removed, is
   assert.deepEqual([providerOf(target), folder(target)], ['gpg', ['paths', 'secret.env.gpg', 'target.env']])
 })
 
-test('a link to the sealed secrets stays one when they are edited and sealed anew, also by hand; where they move both go', async (t) => {
+test('a link to the sealed secrets stays one when they are edited and sealed anew, also by hand; where they move only the link goes', async (t) => {
   const { m, target } = house(t)
   const gpg = keyring(m, 'me')
   const to = ['--recipient', 'me@example.org']
@@ -462,13 +596,23 @@ test('a link to the sealed secrets stays one when they are edited and sealed ane
   assert.equal(fs.readlinkSync(file), real)
   assert.equal(gpg(['--decrypt', real]), `${plain}MORE=1\n`)
   assert.equal(fs.statSync(real).mode & 0o777, 0o640)
-  await done(m, ['secret', 'reseal', 'web1', '--to', 'file'])
-  assert.deepEqual(fs.readdirSync(vault), [path.basename(env)])
+  const sealed = fs.readFileSync(real)
+  const [dry, moved] = [
+    await done(m, ['secret', 'reseal', 'web1', '--to', 'file', '-n']),
+    await done(m, ['secret', 'reseal', 'web1', '--to', 'file']),
+  ]
+  assert.match(dry.stdout, new RegExp(`^${file}\twould remove\t`, 'm'))
+  for (const { stdout, stderr } of [dry, moved]) {
+    assert.ok(!stdout.includes(real), stdout)
+    assert.ok(stderr.includes(`'${real}', to which '${file}' leads, stays\n`), stderr)
+  }
+  assert.deepEqual(fs.readFileSync(real), sealed)
+  assert.deepEqual(fs.readdirSync(vault).sort(), [path.basename(real), path.basename(env)].sort())
   assert.deepEqual(folder(target), ['paths', 'secret.env', 'target.env'])
   assert.equal(fs.readlinkSync(path.join(target.dir, 'target.env')), env)
   const back = await done(m, ['secret', 'seal', 'web1', ...to, '--explain'])
-  const moved = await startProgram(m, '/bin/sh', ['-c', back.stdout]).result
-  assert.equal(moved.status, 0, moved.stderr)
+  const backByHand = await startProgram(m, '/bin/sh', ['-c', back.stdout]).result
+  assert.equal(backByHand.status, 0, backByHand.stderr)
   assert.equal(fs.readlinkSync(path.join(target.dir, 'target.env')), env)
   assert.deepEqual([providerOf(target), folder(target)], ['gpg', ['paths', 'secret.env.gpg', 'target.env']])
 })
