@@ -45,22 +45,23 @@ export async function exported(names: readonly string[]): Promise<string> {
 
 type Glance = typeof import('./live.ts').glance
 
-/** In milliseconds, a change of mode or owner too; for ever young where the file cannot be looked at: then loading tells. */
-function changedAt(file: string, absent = Number.POSITIVE_INFINITY): number {
+/** In milliseconds; for ever young where the file cannot be looked at: then loading tells. */
+function changedAt(file: string, absent = Number.POSITIVE_INFINITY, at: 'mtimeMs' | 'ctimeMs' = 'mtimeMs'): number {
   try {
-    return statSync(file, { throwIfNoEntry: false })?.ctimeMs ?? absent
+    return statSync(file, { throwIfNoEntry: false })?.[at] ?? absent
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === undefined) throw error
     return Number.POSITIVE_INFINITY
   }
 }
 
-/** The same of a folder of executables, and of what lies in it; 0 where there is none. */
+/** The same of a folder of executables, and of what lies in it, whose modes and owners count; 0 where there is none. */
 function changedIn(folder: string): number {
   try {
     // A link that leads nowhere has an entry, and is a fault.
     if (!lstatSync(folder, { throwIfNoEntry: false })) return 0
-    return Math.max(changedAt(folder), ...readdirSync(folder).map((name) => changedAt(`${folder}/${name}`)))
+    const files = [folder, ...readdirSync(folder).map((name) => `${folder}/${name}`)]
+    return Math.max(...files.map((file) => changedAt(file, Number.POSITIVE_INFINITY, 'ctimeMs')))
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === undefined) throw error
     return Number.POSITIVE_INFINITY

@@ -45,7 +45,8 @@ async function makeStates(world) {
     const own = `target-${String(index).padStart(4, '0')}`
     addTarget(world, own, '/srv/repository', '/srv/www')
     // As in life: the last runs have read the configuration since it was changed.
-    utimesSync(join(world.env.KEDGE_CONFIG_DIR, 'targets', own, 'target.env'), new Date(2024, 0, 1), new Date(2024, 0, 1))
+    for (const file of ['target.env', 'paths'])
+      utimesSync(join(world.env.KEDGE_CONFIG_DIR, 'targets', own, file), new Date(2024, 0, 1), new Date(2024, 0, 1))
     const state = join(world.env.KEDGE_STATE_DIR, own)
     mkdirSync(join(state, 'logs'), { recursive: true })
     for (const [file, text] of texts) writeFileSync(join(state, file), text.replaceAll(name, own))
