@@ -437,9 +437,14 @@ test('random expressions come due when a walker through every minute says so', a
 
 test('what is taken for well without cron-parser is well to cron-parser too', () => {
   for (const minute of ['0', '07', '59', 'H', '*'])
-    for (const hour of ['0', '09', '23', 'H', '*'])
-      for (const day of ['*', '0', '7']) {
-        const expression = `${minute} ${hour} * * ${day}`
+    for (const hour of ['0', '09', '23', 'H', '*', 'H(1-5)', 'H(5-6)'])
+      for (const days of ['* * *', '1 * *', '28 * 0', '* * 7']) {
+        const expression = `${minute} ${hour} ${days}`
         assert.doesNotThrow(() => CronExpressionParser.parse(expression, { hashSeed: 'a' }), expression)
       }
+})
+
+test('a draw from nothing, and a day that some months lack, are left to cron-parser', async () => {
+  for (const expression of ['H H(5-1) * * *', 'H H(5-5) 30 2 *', '0 24 * * *', '60 1 * * *'])
+    assert.ok(await validate(expression), expression)
 })

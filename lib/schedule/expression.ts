@@ -103,12 +103,17 @@ function wrong(cron: Cron, fields: readonly Field[]): string | undefined {
   return undefined
 }
 
-// Once a day or a week, as nearly every schedule is: such a one is well, and cron-parser is not loaded to say so (20 ms of each start).
-const plain = /^([0-5]?\d|H|\*) ([01]?\d|2[0-3]|H|\*) \* \* (\*|[0-7])$/
+// Once a day, a week or a month, as nearly every schedule is: such a one is well, and cron-parser is not loaded to say so (20 ms of each
+// start).
+const plain = /^([0-5]?\d|H|\*) ([01]?\d|2[0-3]|H|\*|H\((\d)-(\d)\)) (\*|[1-9]|1\d|2[0-8]) \* (\*|[0-7])$/
+function isPlain(expression: string): boolean {
+  const [whole, , , low, high] = plain.exec(expression) ?? []
+  return whole !== undefined && (low === undefined || low < (high ?? ''))
+}
 
 /** What is wrong with a cron expression, in words, or undefined. One that never comes due is wrong. */
 export async function validate(expression: string): Promise<string | undefined> {
-  if (plain.test(expression) || Object.hasOwn(names, expression)) return undefined
+  if (isPlain(expression) || Object.hasOwn(names, expression)) return undefined
   const fields = split(expression)
   return typeof fields === 'string' ? fields : wrong(await import('cron-parser'), fields)
 }
