@@ -41,14 +41,19 @@ export function makeState(state: string): void {
 /** Writes a file so that a reader sees the old text or the new, never a part. `durable`: nor does a power cut leave an empty one. */
 export async function replaceFile(file: string, text: string, mode = 0o640, durable = true): Promise<void> {
   const temporary = `${file}.${process.pid}.new`
-  const handle = await open(temporary, 'w', mode)
   try {
-    await handle.writeFile(text)
-    if (durable) await handle.sync()
-  } finally {
-    await handle.close()
+    const handle = await open(temporary, 'w', mode)
+    try {
+      await handle.writeFile(text)
+      if (durable) await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(temporary, file)
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined) // on a full disk each would take its room; the first error tells
+    throw error
   }
-  await rename(temporary, file)
 }
 
 /** No such file, or no such folder. */

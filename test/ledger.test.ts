@@ -4,7 +4,7 @@ import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { build } from 'esbuild'
-import { append, expire, isGood, logFile, makeState, newest, readLast, runId } from '../lib/ledger.ts'
+import { append, expire, isGood, logFile, makeState, newest, readLast, replaceFile, runId } from '../lib/ledger.ts'
 import type { RunRow } from '../lib/rows.ts'
 import { root, scratch } from './harness.ts'
 
@@ -230,4 +230,12 @@ test('last.json has no warnings, but the first one as the message of a run in pa
       [undefined, undefined],
     ],
   )
+})
+
+test('a file that cannot be replaced leaves nothing half written, and what was there', async (t) => {
+  const dir = scratch(t)
+  const file = path.join(dir, 'last.json')
+  fs.mkdirSync(file) // nothing can be renamed over a folder
+  await assert.rejects(replaceFile(file, '{}'), { code: 'EISDIR' })
+  assert.deepEqual(fs.readdirSync(dir), ['last.json'])
 })
