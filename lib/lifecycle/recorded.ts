@@ -45,7 +45,7 @@ export async function* recorded(
   const start = new Date()
   const run = runId(start, randomBytes(3).toString('hex'))
   makeStateOf(target)
-  const endLog = logTo(logFile(state, run))
+  let endLog: () => void = () => undefined
   const warnings: string[] = []
   const results: Row[] = []
   const crashed: RunRow[] = []
@@ -77,7 +77,12 @@ export async function* recorded(
   const limit = timeLimit(target, context.signal)
   const limited = { ...context, signal: limit.signal }
   try {
-    if (kind.lock) lock = await takeLock(verb, target, context, kind.lock, run)
+    try {
+      if (kind.lock) lock = await takeLock(verb, target, context, kind.lock, run)
+    } finally {
+      // Not before: by its lock a run that is killed is known, and a log of its own would be nobody's.
+      endLog = logTo(logFile(state, run))
+    }
     if (lock && !existsSync(target.dir)) throw new Failure('config', `target '${target.name}' is gone: it was renamed or removed meanwhile`)
     showRunning(state, place, running)
     rest = keepAwake(`${verb} of ${target.name}`, context)
