@@ -335,10 +335,10 @@ test('a schedule that systemd cannot keep is named, has no timer, and the status
   const { m, units } = house(t)
   newTarget(m, 'web1', { env: { SCHEDULE_BACKUP: '0 12 * * *', SCHEDULE_DRILL: '0 3 * * *' } })
   await done(m, ['schedule', 'install', '--by', 'systemd'])
-  newTarget(m, 'web1', { env: { SCHEDULE_BACKUP: '0 12 * * *', SCHEDULE_DRILL: '0 3 * * *', TZ: 'Africa/Casablanca' } })
+  newTarget(m, 'web1', { env: { SCHEDULE_BACKUP: '0 12 * * *', SCHEDULE_DRILL: '0 * * * 0', TZ: 'Europe/Berlin' } })
   const result = await kedge(m, ['schedule', 'install', '--by', 'systemd'])
   assert.equal(result.status, 3)
-  assert.match(result.stderr, /warning: web1: drill: systemd cannot keep '0 3 \* \* \*' in Africa\/Casablanca: /)
+  assert.match(result.stderr, /warning: web1: drill: systemd cannot keep '0 \* \* \* 0' in Europe\/Berlin: /)
   assert.deepEqual(
     Object.keys(tree(units)).filter((name) => name.endsWith('.timer')),
     ['kedge-backup@web1.timer'],
