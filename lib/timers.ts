@@ -36,7 +36,7 @@ export async function* list(by: string | undefined, names: readonly string[], co
 
 /** Has what is scheduled started by systemd, cron or the daemon. Returns 3 where a part of it cannot be. */
 export async function* install(by: string | undefined, names: readonly string[], context: Context): AsyncGenerator<Rows, number> {
-  const way = by === undefined ? await detect() : wayOf(by)
+  const way = by === undefined ? detect() : wayOf(by)
   if (way === 'rc.d') return yield* installDaemon(names, context)
   const house = await readHouse(names, context)
   const whole = names.length === 0

@@ -93,7 +93,7 @@ export async function* recorded(
     if (early) secrets = await openSecrets(target, limited)
     if (kind.hooked) await runBefore(hooked(limit.signal))
     secrets ??= kind.closed ? {} : await openSecrets(target, limited)
-    if (kind.told && target.env.NOTIFY) starting = (await import('../notify.ts')).notifyStart(target, { run, verb }, secrets, context)
+    if (kind.told && target.env.NOTIFY) starting = (await import('../notify/tell.ts')).tellStart(target, { run, verb }, secrets, context)
     if (kind.guarded) await guard(verb, target, limited, warn, names)
     const inner: RunContext = {
       ...limited,
@@ -163,10 +163,10 @@ export async function* recorded(
     // What cannot be released is found dead by the next run.
     await lock?.release().catch((error: Error) => context.log(`kedge: cannot release the lock: ${error.message}`))
     if (target.env.NOTIFY) {
-      const { notifyEnd } = await import('../notify.ts')
-      for (const each of crashed) await notifyEnd(target, each, undefined, secrets, context)
+      const { tellEnd } = await import('../notify/tell.ts')
+      for (const each of crashed) await tellEnd(target, each, undefined, secrets, context)
       await starting
-      if (kind.told) await notifyEnd(target, row, before, secrets, context)
+      if (kind.told) await tellEnd(target, row, before, secrets, context)
     }
     await rest()
     endLog()

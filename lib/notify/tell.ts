@@ -13,6 +13,7 @@ import { channelsFor, keepPending, leftPending, sendKept, sendLeft, type Telling
 /** Seconds: whoever waits for the end of the run should not wait for its start. */
 const startLimit = 10
 
+/** Pings the start to whoever waits for the end. */
 export async function tellStart(
   target: Target,
   { run, verb }: { run: string; verb: string },
@@ -37,7 +38,10 @@ export async function tellStart(
   })
 }
 
-/** Tells of a run's end, and before that of what an earlier run was ended over: the last that is heard must be the latest. */
+/**
+ * Tells of a run's end where NOTIFY_ON asks for it; `before`: the run of the verb before this one; and before that of what an earlier run was
+ * ended over: the last that is heard must be the latest.
+ */
 export async function tellEnd(
   target: Target,
   record: RunRow,

@@ -35,8 +35,8 @@ export async function keepPending({ record, event, good, channels }: Telling, co
 }
 
 /**
- * Sends what was kept, says what was not taken, and keeps how the channels did, where it can. What a cancel cut off stays pending. `lost`: a run without
- * a record, which is told of only when somebody took it. `later`, of what another left: the channels that wait on; so does one that wants
+ * Sends what was kept, says what was not taken, and keeps how the channels did, where it can. What a cancel cut off stays pending. `lost`:
+ * a run without a record, which is told of only when somebody took it. `later`, of what another left: the channels that wait on; so does one that wants
  * secrets that are not open.
  */
 export async function sendKept(

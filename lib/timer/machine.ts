@@ -1,5 +1,5 @@
 // What this machine has to start runs with.
-import { stat } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { callerVar } from '../env.ts'
@@ -12,8 +12,8 @@ export type Way = (typeof ways)[number]
 export const isRoot = (): boolean => process.geteuid?.() === 0
 
 /** What starts runs here: systemd where it is the first process (sd_booted(3)), OpenBSD's rc.d for root, else cron. */
-export async function detect(): Promise<Way> {
-  if (await isThere('/run/systemd/system')) return 'systemd'
+export function detect(): Way {
+  if (existsSync('/run/systemd/system')) return 'systemd'
   if (isRoot() && findInPath('rcctl')) return 'rc.d'
   if (findInPath('crontab')) return 'crontab'
   throw new Failure('config', 'nothing on this machine starts runs: no systemd, no rc.d, no crontab', {
@@ -25,13 +25,6 @@ export function wayOf(text: string): Way {
   const way = ways.find((each) => each === text)
   if (way) return way
   throw new Failure('misuse', `option '--by': not one of ${ways.join(', ')}: '${text}'`)
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return await stat(path).then(
-    () => true,
-    () => false,
-  )
 }
 
 /** Where systemd looks for the units that an administrator wrote. */
