@@ -9,6 +9,7 @@ export default command(
       'files-from': { value: 'FILE', help: "save the paths in this file ('-': stdin), one a line, in place of the target's own" },
       null: { short: '0', help: 'the names in that file end in NUL' },
       tag: { value: 'TAG', many: true, help: 'a further tag for the snapshots' },
+      manual: { help: 'beside the chain of the scheduled ones, with keep rules of its own (rsync)' },
     },
     columns: {
       summary: ['target', 'snapshot', 'files', 'bytes', 'added', 'seconds'],
@@ -32,7 +33,7 @@ export default command(
     if (options.null && options['files-from'] === undefined) throw new Failure('misuse', 'option -0 needs --files-from')
     const names = options['files-from'] === undefined ? undefined : await readNames(options['files-from'], options.null)
     const { isSecondStore } = await import('../lib/target.ts')
-    const wanted = { tags: options.tag, ...(names && { names }) }
+    const wanted = { tags: options.tag, manual: options.manual, ...(names && { names }) }
     return yield* several(operands, context, (target) => backUp(target, wanted, context), isSecondStore)
   },
 )

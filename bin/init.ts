@@ -10,6 +10,7 @@ export default command(
       host: { value: 'HOST', help: 'with --adopt: take in the snapshots of this host only' },
       path: { value: 'PATH', many: true, help: 'with --adopt: those that hold this path' },
       tag: { value: 'TAG', many: true, help: 'with --adopt: those that have one of these tags' },
+      from: { value: 'FOLDER', help: "with --adopt: another tool's snapshots, taken in without copying (rsync)" },
       like: { value: 'TARGET', help: 'with the chunker parameters of this target, so that copies deduplicate' },
     },
     columns: { store: ['target', 'id', 'store', 'created', 'adopted'] },
@@ -23,11 +24,13 @@ export default command(
     const { copiersTo } = await import('../lib/copying.ts')
     const { run } = await import('../lib/lifecycle.ts')
     const filtered = options.host !== undefined || options.path.length > 0 || options.tag.length > 0
-    if (filtered && !options.adopt) throw new Failure('misuse', '--host, --path and --tag go with --adopt')
+    if ((filtered || options.from !== undefined) && !options.adopt)
+      throw new Failure('misuse', '--host, --path, --tag and --from go with --adopt')
     if (options.like !== undefined && options.adopt) throw new Failure('misuse', '--like cannot change a repository that exists')
     const target = await loadTarget(name)
     const like = options.like === undefined ? (await copiersTo(name))[0] : await loadTarget(options.like)
     const filter = { ...(options.host !== undefined && { host: options.host }), paths: options.path, tags: options.tag }
-    return yield* run('init', target, { adopt: options.adopt, filter, ...(like && !options.adopt && { like }) }, context)
+    const from = options.from !== undefined && { from: options.from }
+    return yield* run('init', target, { adopt: options.adopt, filter, ...from, ...(like && !options.adopt && { like }) }, context)
   },
 )

@@ -3,6 +3,7 @@ import type { RunContext, Target } from './contract.ts'
 import { Failure } from './failure.ts'
 import { readMarks, writeMarks } from './marks.ts'
 import type { Marked } from './rows.ts'
+import { isId } from './snapshots.ts'
 
 export async function suspects(target: Target): Promise<Marked[]> {
   const marks = await readMarks(target.name)
@@ -13,7 +14,7 @@ export async function suspects(target: Target): Promise<Marked[]> {
 export async function* accept(target: Target, ids: readonly string[], context: RunContext): AsyncGenerator<Marked> {
   const marks = await readMarks(target.name)
   const known = [...Object.keys(marks.suspects), ...marks.accepted]
-  const chosen = new Set(ids.map((id) => theOne(known, id, target.name)))
+  const chosen = new Set(ids.map((id) => theOne(known, id, target)))
   const dryRun = context.mode === 'dry-run'
   const open = [...chosen].filter((id) => Object.hasOwn(marks.suspects, id))
   if (!dryRun && open.length > 0) {
@@ -34,12 +35,12 @@ export async function* accept(target: Target, ids: readonly string[], context: R
 }
 
 /** A mark may be shorter than what is given: restic 0.14 names a new snapshot by eight characters. */
-function theOne(known: readonly string[], id: string, target: string): string {
-  const found = /^[0-9a-f]{2,64}$/.test(id) ? known.filter((mark) => mark.startsWith(id) || id.startsWith(mark)) : []
+function theOne(known: readonly string[], id: string, { name, engine }: Target): string {
+  const found = isId(engine, id) ? known.filter((mark) => mark.startsWith(id) || id.startsWith(mark)) : []
   const [first, second] = found
   if (first === undefined)
-    throw new Failure('empty', `target '${target}' has no suspect snapshot '${id}'`, { hint: `kedge accept ${target} lists them` })
+    throw new Failure('empty', `target '${name}' has no suspect snapshot '${id}'`, { hint: `kedge accept ${name} lists them` })
   if (second !== undefined)
-    throw new Failure('misuse', `several suspect snapshots of '${target}' begin with '${id}'`, { hint: 'give more of the id' })
+    throw new Failure('misuse', `several suspect snapshots of '${name}' begin with '${id}'`, { hint: 'give more of the id' })
   return first
 }

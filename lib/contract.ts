@@ -10,6 +10,7 @@ import type {
   EngineName,
   Entry,
   Growth,
+  Incomplete,
   LockRow,
   Marked,
   Match,
@@ -93,8 +94,9 @@ type Shape<O, R extends Row> = { options: O; row: R }
 export type Sample = { count?: number; bytes?: number }
 export type Verbs = {
   identity: Shape<Record<never, never>, StoreRow>
-  init: Shape<{ adopt?: boolean; filter?: SnapshotFilter; like?: Target }, StoreRow>
-  backup: Shape<{ names?: readonly string[]; tags?: readonly string[] }, Summary>
+  /** `from`: a folder of another tool's snapshots, taken in without copying (rsync). */
+  init: Shape<{ adopt?: boolean; filter?: SnapshotFilter; from?: string; like?: Target }, StoreRow>
+  backup: Shape<{ names?: readonly string[]; tags?: readonly string[]; manual?: boolean }, Summary>
   list: Shape<{ latest?: number; stream?: string; all?: boolean }, Snapshot>
   files: Shape<{ snapshot: string; path?: string; here: boolean }, Entry>
   cat: Shape<{ snapshot: string; path: string }, never>
@@ -111,7 +113,7 @@ export type Verbs = {
     Restored
   >
   drill: Shape<Sample & { snapshot?: string; scratch?: string }, Drilled>
-  prune: Shape<{ apply?: string; maxDelete?: number; simulate?: number }, PlanLine | Pruned | SimulatedDay>
+  prune: Shape<{ apply?: string; maxDelete?: number; simulate?: number }, PlanLine | Incomplete | Pruned | SimulatedDay>
   forget: Shape<{ ids: readonly string[] }, Marked>
   hold: Shape<{ ids: readonly string[]; release: boolean }, Marked>
   check: Shape<{ readData?: boolean; within?: number }, Checked>

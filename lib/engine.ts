@@ -27,6 +27,27 @@ const engines = {
     unlock: () => import('./engine/restic/unlock.ts'),
     rotate: () => import('./engine/restic/rotate.ts'),
   },
+  rsync: {
+    identity: () => import('./engine/rsync/identity.ts'),
+    init: () => import('./engine/rsync/init.ts'),
+    backup: () => import('./engine/rsync/backup.ts'),
+    list: () => import('./engine/rsync/list.ts'),
+    files: () => import('./engine/rsync/files.ts'),
+    cat: () => import('./engine/rsync/cat.ts'),
+    find: () => import('./engine/rsync/find.ts'),
+    restore: () => import('./engine/rsync/restore.ts'),
+    drill: () => import('./engine/rsync/drill.ts'),
+    prune: () => import('./engine/rsync/prune.ts'),
+    forget: () => import('./engine/rsync/forget.ts'),
+    hold: () => import('./engine/rsync/hold.ts'),
+    check: () => import('./engine/rsync/check.ts'),
+    diff: () => import('./engine/rsync/diff.ts'),
+    stats: () => import('./engine/rsync/stats.ts'),
+    mount: () => import('./engine/rsync/mount.ts'),
+    copy: () => import('./engine/rsync/copy.ts'),
+    unlock: () => import('./engine/rsync/unlock.ts'),
+    rotate: () => import('./engine/rsync/rotate.ts'),
+  },
 } as const satisfies Record<EngineName, Engine>
 
 export async function verbOf<V extends Verb>(engine: EngineName, verb: V): Promise<VerbOf<V> | Unsupported> {
@@ -39,11 +60,16 @@ const places: Readonly<Record<EngineName, (target: Target) => Promise<string[]>>
     const { localRepository } = await import('./engine/restic/tool.ts')
     return [localRepository(target), target.env.RESTIC_CACHE_DIR].flatMap((path) => (path?.startsWith('/') ? path : []))
   },
+  rsync: async ({ env }) => (env.STORE ? [env.STORE] : []),
 }
 
 const tools: Readonly<Record<EngineName, () => Promise<string | undefined>>> = {
   async restic() {
     const { installed } = await import('./engine/restic/installed.ts')
+    return (await installed())?.text
+  },
+  async rsync() {
+    const { installed } = await import('./engine/rsync/version.ts')
     return (await installed())?.text
   },
 }

@@ -85,9 +85,12 @@ export function pretty(field: string, value: unknown): string {
     if (field === 'dedup' || field === 'compression') return `${value.toFixed(2)}x`
   }
   if (typeof value === 'string' && times.has(field)) return localTime(value)
-  if (typeof value === 'string' && /^[0-9a-f]{64}$/.test(value)) return value.slice(0, 8)
+  if (typeof value === 'string' && /^[0-9a-f]{64}$/.test(value)) return shortId(value)
   return plain(value, ', ')
 }
+
+/** A snapshot's id as messages show it: eight characters of a hash; an id that tells the time as it is. */
+export const shortId = (id: string): string => (/^[0-9a-f]{9,}$/.test(id) ? id.slice(0, 8) : id)
 
 /** A cell for programs; lists are joined with commas. */
 export function plain(value: unknown, comma = ','): string {

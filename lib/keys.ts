@@ -1,5 +1,7 @@
 // The keys of target.env and defaults.env: what each means, its form, and its default. docs/kedge-target.5 follows this table.
 
+import type { EngineName } from './rows.ts'
+
 export type Form =
   | 'text'
   | 'words'
@@ -14,8 +16,16 @@ export type Form =
   | 'zone'
   | 'engine'
   | 'provider'
+  | 'reserve'
 /** `of`: the words that the value may hold. */
-export type Key = { readonly form: Form; readonly help: string; readonly default?: string; readonly of?: readonly string[] }
+export type Key = {
+  readonly form: Form
+  readonly help: string
+  readonly default?: string
+  readonly of?: readonly string[]
+  /** The one engine that reads it; default: each. */
+  readonly engine?: EngineName
+}
 
 /** The ways by which a target tells of its runs, and what it tells of. */
 export const channels = ['mail', 'webhook', 'ping', 'command'] as const
@@ -28,6 +38,7 @@ const schedule = (verb: string): Key => ({ form: 'cron', help: `when ${verb} is 
 
 export const keys = {
   ENGINE: { form: 'engine', help: 'the tool that keeps the snapshots', default: 'restic' },
+  STORE: { form: 'text', help: 'the folder that holds the snapshots, in a folder of the name of the target', engine: 'rsync' },
   STORE_ID: { form: 'text', help: 'the id of the store, pinned by init; another store in its place is refused' },
   GROUP: { form: 'words', help: 'names by which several targets are called together (GROUPS is a variable of bash)' },
   TAGS: { form: 'words', help: 'tags for every snapshot' },
@@ -46,6 +57,14 @@ export const keys = {
   KEEP_WITHIN_MONTHLY: within('monthly ones'),
   KEEP_WITHIN_YEARLY: within('yearly ones'),
   KEEP_TAGS: { form: 'words', help: 'keep every snapshot that has one of these tags' },
+  KEEP_MANUAL: {
+    form: 'keep',
+    help: 'keep so many of the newest snapshots made with --manual; default: all',
+    default: 'unlimited',
+    engine: 'rsync',
+  },
+  KEEP_MANUAL_WITHIN: { ...within('those made with --manual'), engine: 'rsync' },
+  KEEP_BASES: { form: 'yes', help: 'never delete a snapshot that one was made from which stays', default: 'no', engine: 'rsync' },
   KEEP_MIN: { form: 'count', help: 'never leave fewer than this of a source', default: '1' },
   PRUNE_MAX_DELETE: { form: 'count', help: 'delete at most so many snapshots in one run without a digest', default: '20' },
   SCHEDULE_BACKUP: schedule('a backup'),
@@ -91,6 +110,22 @@ export const keys = {
     help: 'a backup in which more than this share of the files changed, far above the usual, is suspect; 0: off',
     default: '50',
   },
+  SOURCE_HOST: {
+    form: 'text',
+    help: "the host whose paths are saved, as ssh names it ([user@]host); default: this machine's",
+    engine: 'rsync',
+  },
+  SOURCE_PORT: { form: 'count', help: "the port of that host's sshd", engine: 'rsync' },
+  SOURCE_RSYNC: { form: 'text', help: "that host's rsync: 'sudo -n rsync', 'doas rsync', openrsync", engine: 'rsync' },
+  SSH_KEY: { form: 'text', help: "the private key; default: the target's file ssh_key where kedge key made it", engine: 'rsync' },
+  SSH_ARGS: { form: 'words', help: 'further options for ssh, parted by blanks', engine: 'rsync' },
+  RESERVE: {
+    form: 'reserve',
+    help: 'free bytes, and inodes, that a backup leaves on the store (2G 50000); with less it does not begin',
+    default: '1G 10000',
+    engine: 'rsync',
+  },
+  RETRIES: { form: 'count', help: 'how often a transfer that was cut off is taken up again', default: '3', engine: 'rsync' },
   LIMIT_UP: { form: 'bytes', help: 'bytes a second to the store' },
   LIMIT_DOWN: { form: 'bytes', help: 'bytes a second from the store' },
   NICE: { form: 'count', help: 'priority of the tools, 0 to 19 (nice)' },
@@ -107,8 +142,9 @@ export const keys = {
 export type KeyName = keyof typeof keys
 
 /** What each engine's tool may find in its environment. */
-export const passedThrough: Record<string, RegExp> = {
+export const passedThrough: Readonly<Record<EngineName, RegExp>> = {
   restic: /^(RESTIC|AWS|B2|AZURE|GOOGLE|OS|ST|RCLONE)_[A-Z0-9_]+$/,
+  rsync: /^RSYNC_(ICONV|MAX_ALLOC|COMPRESS_LIST)$/,
 }
 
 /** What the value of a key may not be, in words; undefined when it is well. The forms cron, zone, keep and within have homes of their own. */
@@ -131,6 +167,10 @@ export function wrongForm(
       return /^(yes|no)$/.test(value) ? undefined : 'neither yes nor no'
     case 'provider':
       return /^(gpg|command|credential|file|none)$/.test(value) ? undefined : 'not one of gpg, command, credential, file, none'
+    case 'reserve':
+      return value.split(' ').length <= 2 && parse.size(value.split(' ')[0] ?? '') !== undefined && /^\S+( \d+)?$/.test(value)
+        ? undefined
+        : 'not a size, or a size and a number of inodes, such as 2G 50000'
     case 'engine':
       return value in passedThrough ? undefined : `not an engine: ${Object.keys(passedThrough).join(', ')}`
     default:

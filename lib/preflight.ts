@@ -10,18 +10,22 @@ export async function gather(verb: string, target: Target, options: { names?: re
   const last = await readLast(stateDir(target.name))
   const starts = Object.values(last).map(({ last }) => Date.parse(last.start))
   const canary = target.env.CANARY
+  // What lies on another host is looked at by the engine.
+  const here = !target.env.SOURCE_HOST
   return {
     target: target.name,
     verb,
     pinned: target.env.STORE_ID || undefined,
-    canary: saving && canary ? { path: canary, there: await exists(canary) } : undefined,
-    paths: saving ? await presentPaths(options.names ?? target.paths) : undefined,
+    canary: saving && canary && here ? { path: canary, there: await exists(canary) } : undefined,
+    paths: saving ? await presence(options.names ?? target.paths, here) : undefined,
     others: options.names ? 0 : target.streams.length,
     damaged: damageIn(last),
     now: new Date(),
     lastRun: starts.length > 0 ? new Date(Math.max(...starts)) : undefined,
   }
 }
+
+const presence = (paths: readonly string[], here: boolean) => (here ? presentPaths(paths) : { present: [...paths], missing: [] })
 
 /** What the last check or drill that found damage said, until one is good. */
 function damageIn(last: Last): string | undefined {

@@ -1,7 +1,7 @@
 // What commands yield: rows, by kind. Types only. Times are RFC 3339 in UTC, sizes bytes, durations seconds.
 import type { Class } from './failure.ts'
 
-export type EngineName = 'restic'
+export type EngineName = 'restic' | 'rsync'
 export type TargetRow = { kind: 'target'; target: string; engine: EngineName; store: string; groups: readonly string[] }
 export type Snapshot = {
   kind: 'snapshot'
@@ -21,6 +21,8 @@ export type Snapshot = {
   partial?: true
   /** Ids that it had before it was rewritten (tagged) or copied. */
   original?: string
+  /** The snapshot that it was made from: what did not change is the same there (rsync: hard links). */
+  base?: string
 }
 export type Entry = {
   kind: 'entry'
@@ -75,6 +77,12 @@ export type Summary = {
   partial?: true
   /** Of a list of names (--files-from) in place of the target's paths. */
   subset?: true
+  /** Beside the chain of the scheduled ones (--manual). */
+  manual?: true
+  /** Files that are the same in the base (rsync: hard links to it). */
+  linked?: number
+  /** Why the engine itself finds it suspect. */
+  suspect?: string
   dryRun?: true
 }
 export type Restored = {
@@ -100,7 +108,19 @@ export type PlanLine = {
   group: string
   reasons: readonly string[]
 }
-export type Pruned = { kind: 'pruned'; target: string; deleted: number; kept: number; later: number; digest: string; dryRun?: true }
+/** What a run that was cut off has left in the store: it stays until `forget` names it. */
+export type Incomplete = { kind: 'incomplete'; target: string; id: string; time: string; files: number; bytes: number }
+export type Pruned = {
+  kind: 'pruned'
+  target: string
+  deleted: number
+  kept: number
+  later: number
+  digest: string
+  /** Bytes that the deletion frees, where the engine can tell. */
+  freed?: number
+  dryRun?: true
+}
 export type SimulatedDay = { kind: 'day'; date: string; snapshots: number; deleted: number; oldest: string; times: readonly string[] }
 export type Checked = {
   kind: 'checked'
@@ -145,7 +165,7 @@ export type StoreRow = { kind: 'store'; target: string; id: string; store: strin
 export type LockRow = {
   kind: 'lock'
   target: string
-  of: 'kedge' | 'restic'
+  of: 'kedge' | 'restic' | 'store'
   id: string
   host: string
   pid: number
@@ -264,6 +284,7 @@ export type Row =
   | Summary
   | Restored
   | PlanLine
+  | Incomplete
   | Pruned
   | SimulatedDay
   | Checked

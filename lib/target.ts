@@ -14,7 +14,7 @@ import type { EngineName } from './rows.ts'
 import { isSecretKey } from './secretkeys.ts'
 
 /** kedge:hold and these mark snapshots, and are no target's tag. */
-const reserved = ['hold', 'names', 'partial']
+const reserved = ['hold', 'names', 'partial', 'manual']
 
 export function checkName(name: string): string {
   if (reserved.includes(name))
@@ -104,7 +104,7 @@ export async function loadTarget(name: string, dir = targetDir(name)): Promise<T
     }
   }
   const engine = (env.ENGINE || keys.ENGINE.default) as EngineName
-  faults.push(...(await settingFaults(env, origin, engine)))
+  faults.push(...(await settingFaults(env, origin, engine, own)))
   for (const [key, { default: value }] of Object.entries(keys) as [KeyName, { default?: string }][])
     if (value !== undefined) env[key] ??= value
   const listed = readPaths(join(dir, 'paths'))
@@ -129,10 +129,10 @@ export async function loadTarget(name: string, dir = targetDir(name)): Promise<T
   })
 }
 
-async function settingFaults(env: Record<string, string>, origin: Record<string, Origin>, engine: string): Promise<string[]> {
+async function settingFaults(env: Record<string, string>, origin: Record<string, Origin>, engine: string, own: string): Promise<string[]> {
   const faults: string[] = []
   const fault = (key: string, message: string) => faults.push(`${origin[key]?.file}:${origin[key]?.line}: ${key}: ${message}`)
-  const passed = passedThrough[engine]
+  const passed = engine in passedThrough ? passedThrough[engine as EngineName] : undefined
   for (const [key, value] of Object.entries(env)) {
     const known = Object.hasOwn(keys, key) ? keys[key as KeyName] : undefined
     if (!known) {
@@ -142,8 +142,15 @@ async function settingFaults(env: Record<string, string>, origin: Record<string,
         continue
       }
       if (words(env.PASS_ENV).includes(key)) continue
+      if (origin[key]?.file !== own && Object.values(passedThrough).some((of) => of.test(key))) continue
       const like = nearest(key, Object.keys(keys))
       fault(key, `unknown key${like ? `, did you mean ${like}?` : ''}`)
+      continue
+    }
+    const only = 'engine' in known ? known.engine : undefined
+    // A default of the house may be meant for targets of another engine.
+    if (only && only !== engine && origin[key]?.file === own && value !== '') {
+      fault(key, `only the engine ${only} reads it, and this one is ${engine}`)
       continue
     }
     const wrong =
@@ -163,6 +170,8 @@ async function settingFaults(env: Record<string, string>, origin: Record<string,
     for (const { key, message } of parseKeep(env).faults) fault(key, message)
   }
   if (env.SECRET === 'command' && !env.SECRET_COMMAND) fault('SECRET', "'command' needs SECRET_COMMAND")
+  for (const key of ['STORE', 'SSH_KEY']) if (env[key] && !isAbsolute(env[key])) fault(key, `not an absolute path: '${env[key]}'`)
+  if (env.SOURCE_HOST?.startsWith('-')) fault('SOURCE_HOST', `not a host: '${env.SOURCE_HOST}'`)
   if (env.CANARY && !isAbsolute(env.CANARY)) fault('CANARY', `not an absolute path: '${env.CANARY}'`)
   return faults
 }

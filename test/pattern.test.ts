@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { choose, overlap } from '../lib/engine/restic/choice.ts'
-import { literal, parsePattern, selection } from '../lib/engine/restic/pattern.ts'
 import { nanoseconds, parts } from '../lib/engine/restic/proof.ts'
-import { sampler } from '../lib/engine/restic/sample.ts'
 import { Failure } from '../lib/failure.ts'
+import { literal, parsePattern, selection } from '../lib/pattern.ts'
+import { sampler } from '../lib/sample.ts'
+import { choose, overlap } from '../lib/selection.ts'
 
 test('what is no pattern is misuse, as restic says it', () => {
   for (const text of ['[x', '[]', '[x-]', '[^]', 'a/[x/y]', 'back\\', '[--a]'])

@@ -1,5 +1,6 @@
 // Backups that are judged by the target's own history as they come.
 import type { RunContext, Target } from '../contract.ts'
+import { shortId } from '../format.ts'
 import { newest } from '../ledger.ts'
 import { type Marks, readMarks, writeMarks } from '../marks.ts'
 import { stateDir } from '../paths.ts'
@@ -25,10 +26,10 @@ export async function suspect(target: Target, summary: Summary, warn: RunContext
   const marks = await readMarks(target.name)
   const history = await historyOf(target, summary, marks)
   const percent = (key: string) => Number(target.env[key] || 0)
-  const reason = suspicious(summary, history, { shrink: percent('SHRINK_LIMIT'), churn: percent('CHURN_LIMIT') })
+  const reason = summary.suspect ?? suspicious(summary, history, { shrink: percent('SHRINK_LIMIT'), churn: percent('CHURN_LIMIT') })
   if (!reason) return
   await writeMarks(target.name, { ...marks, suspects: { ...marks.suspects, [summary.snapshot]: reason } })
   warn(
-    `snapshot ${summary.snapshot.slice(0, 8)} is suspect: ${reason}; prune waits for 'kedge accept ${target.name} ${summary.snapshot.slice(0, 8)}'`,
+    `snapshot ${shortId(summary.snapshot)} is suspect: ${reason}; prune waits for 'kedge accept ${target.name} ${shortId(summary.snapshot)}'`,
   )
 }

@@ -1,6 +1,6 @@
 // What a message says of a run: for somebody who was woken by it. Pure.
 import { exitStatuses } from '../failure.ts'
-import { bytes, duration } from '../format.ts'
+import { bytes, duration, shortId } from '../format.ts'
 import type { Row, RunRow } from '../rows.ts'
 import type { RunEvent } from './event.ts'
 import { oneLine, tail } from './notice.ts'
@@ -63,7 +63,7 @@ function resultText(row: Row): string[] {
   switch (row.kind) {
     case 'summary':
       return [
-        `${row.stream ? `stream ${row.stream}: ` : ''}snapshot ${row.snapshot.slice(0, 8)}: ${row.files} files, ${bytes(row.bytes)}, ${bytes(row.added)} new to the store`,
+        `${row.stream ? `stream ${row.stream}: ` : ''}snapshot ${shortId(row.snapshot)}: ${row.files} files, ${bytes(row.bytes)}, ${bytes(row.added)} new to the store`,
       ]
     case 'pruned':
       return [`${row.deleted} snapshots deleted, ${row.kept} kept${row.later > 0 ? `, ${row.later} left for later` : ''}`]

@@ -3,8 +3,9 @@ import { randomBytes } from 'node:crypto'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import test, { type TestContext } from 'node:test'
-import { cover, diffArgs, pair, sizesArgs } from '../../lib/engine/restic/diff.ts'
+import { cover, diffArgs, sizesArgs } from '../../lib/engine/restic/diff.ts'
 import type { Change, Compared, Row, Snapshot } from '../../lib/rows.ts'
+import { pair } from '../../lib/snapshots.ts'
 import {
   done,
   fake,
@@ -187,16 +188,16 @@ const snapshot = (id: string, stream?: string): Snapshot => ({
 
 test('the pair: of the paths, or of the stream where only streams are saved', () => {
   const mixed = [snapshot('09', 's'), snapshot('08'), snapshot('07', 's'), snapshot('06'), snapshot('05')]
-  const ids = (...names: [string?, string?]) => pair(mixed, 'web1', ...names).map(({ id }) => id)
+  const ids = (...names: [string?, string?]) => pair(mixed, { name: 'web1', engine: 'restic' }, ...names).map(({ id }) => id)
   assert.deepEqual(ids(), ['06', '08'])
   assert.deepEqual(ids('05'), ['05', '08'])
   assert.deepEqual(ids('07'), ['07', '09'])
   assert.deepEqual(ids('08', '05'), ['08', '05'])
   assert.deepEqual(
-    pair([snapshot('09', 'a'), snapshot('08', 'b'), snapshot('07', 'a')], 'web1').map(({ id }) => id),
+    pair([snapshot('09', 'a'), snapshot('08', 'b'), snapshot('07', 'a')], { name: 'web1', engine: 'restic' }).map(({ id }) => id),
     ['07', '09'],
   )
-  assert.throws(() => pair([snapshot('09')], 'web1'), /one snapshot: nothing to compare/)
+  assert.throws(() => pair([snapshot('09')], { name: 'web1', engine: 'restic' }), /one snapshot: nothing to compare/)
 })
 
 test('sizes are asked of as few folders as hold the changes', () => {

@@ -5,16 +5,16 @@ import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { type Class, Failure } from '../../failure.ts'
 import { byBlanks, words } from '../../keys.ts'
 import { cacheDir, stateDir } from '../../paths.ts'
+import { literal } from '../../pattern.ts'
 import type { Summary } from '../../rows.ts'
 import { quote } from '../../shell.ts'
+import { namesTag, partialTag } from '../../snapshots.ts'
 import { linksAmong, presentPaths } from '../../source/paths.ts'
 import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'
 import { verifyIdentity } from './identity.ts'
 import { withNames } from './names.ts'
 import { markPartial } from './partial.ts'
-import { literal } from './pattern.ts'
 import { savePaths, saveStream } from './save.ts'
-import { namesTag, partialTag } from './snapshots.ts'
 import { askRestic, explain, localRepository, version } from './tool.ts'
 import type { Version } from './version.ts'
 
@@ -72,6 +72,10 @@ function ownFolders(target: Target, paths: readonly string[]): string[] {
 const backup: VerbOf<'backup'> = async function* (target, options, context) {
   const streams = options.names ? [] : target.streams
   const wanted = options.names ?? target.paths
+  if (options.manual)
+    throw new Failure('misuse', 'restic knows no kinds of snapshots: --manual is for the engine rsync', {
+      hint: '--tag manual marks one, and KEEP_TAGS=manual keeps it',
+    })
   if (context.mode === 'explain') {
     const restic = await version(target)
     if (wanted.length > 0) yield explain(target, pathsArgs(target, options, wanted, false, restic))

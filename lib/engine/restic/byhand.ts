@@ -3,8 +3,8 @@
 import type { Target } from '../../contract.ts'
 import type { CommandLine } from '../../rows.ts'
 import { quote, shown } from '../../shell.ts'
+import { namesTag } from '../../snapshots.ts'
 import { targetTags } from '../../target.ts'
-import { namesTag } from './snapshots.ts'
 import { explain } from './tool.ts'
 
 /** The lines of restic's table that are snapshots, oldest first: what awk is to do with each. */

@@ -1,9 +1,10 @@
 // One file of a snapshot to stdout, from restic straight to the descriptor; a folder comes as tar.
 import type { VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { pick } from '../../snapshots.ts'
 import { onSnapshot } from './byhand.ts'
 import { failureOf } from './errors.ts'
-import { pick, snapshotsOf } from './snapshots.ts'
+import { snapshotsOf } from './snapshots.ts'
 import { startRestic } from './tool.ts'
 
 export const catArgs = (snapshot: string, path: string): string[] => ['dump', '--no-lock', snapshot, path]
@@ -13,7 +14,7 @@ const cat: VerbOf<'cat'> = async function* (target, { snapshot, path }, context)
     yield* onSnapshot(target, { snapshot, path }, (id) => catArgs(id, path))
     return
   }
-  const { id } = pick(await snapshotsOf(target, context), target.name, snapshot, path)
+  const { id } = pick(await snapshotsOf(target, context), target, snapshot, path)
   const action = `read '${path}' of snapshot '${id.slice(0, 8)}'`
   const child = startRestic(target, catArgs(id, path), context, { action, stdout: context.output })
   try {

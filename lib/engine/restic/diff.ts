@@ -4,10 +4,11 @@ import { Failure } from '../../failure.ts'
 import { createFolders } from '../../folders.ts'
 import { bytes } from '../../format.ts'
 import type { Change, CommandLine, Compared, Snapshot } from '../../rows.ts'
+import { pair, pick } from '../../snapshots.ts'
 import { lookup, onSnapshot } from './byhand.ts'
 import { type Changed, type Changes, liveArgs, liveChanges } from './live.ts'
 import { comment } from './policy.ts'
-import { groupOf, pick, snapshotsOf } from './snapshots.ts'
+import { snapshotsOf } from './snapshots.ts'
 import { explain, jsonLine, resticLines, version } from './tool.ts'
 
 type Options = Verbs['diff']['options']
@@ -32,22 +33,6 @@ export const sizesArgs = (snapshot: string, { folders, below }: Cover): string[]
   ...folders,
 ]
 
-/** The two to compare: those named; the named one and the newest of its kind; the last two of the paths (else of a stream). */
-export function pair(snapshots: readonly Snapshot[], target: string, old?: string, newer?: string): [Snapshot, Snapshot] {
-  if (old !== undefined && newer !== undefined) return [pick(snapshots, target, old), pick(snapshots, target, newer)]
-  const first = old === undefined ? pick(snapshots, target, 'latest') : pick(snapshots, target, old)
-  const kin = snapshots.filter((each) => groupOf(each) === groupOf(first))
-  const [newest, before] = kin
-  if (!newest || !before) {
-    throw new Failure('empty', `target '${target}' has one snapshot: nothing to compare it with`, { hint: `kedge diff --live ${target}` })
-  }
-  if (old === undefined) return [before, newest]
-  if (first.id !== newest.id) return [first, newest]
-  throw new Failure('empty', `no snapshot is newer than '${old}'`, {
-    hint: `kedge diff --live ${target} ${old} compares it with the source`,
-  })
-}
-
 const diff: VerbOf<'diff'> = async function* (target, options, context) {
   if (context.mode === 'explain') {
     yield* explained(target, options)
@@ -55,11 +40,11 @@ const diff: VerbOf<'diff'> = async function* (target, options, context) {
   }
   const snapshots = await snapshotsOf(target, context)
   if (options.live) {
-    const old = pick(snapshots, target.name, options.old ?? 'latest')
+    const old = pick(snapshots, target, options.old ?? 'latest')
     yield* compared(target, options, context, old, undefined, await liveChanges(target, old, context))
     return
   }
-  const [old, newer] = pair(snapshots, target.name, options.old, options.newer)
+  const [old, newer] = pair(snapshots, target, options.old, options.newer)
   const changes = await changesBetween(target, old, newer, options.metadata === true, context)
   yield* compared(target, options, context, old, newer, changes)
   const rot = [...changes.rows.values()].filter(({ change }) => change === '?').length

@@ -3,16 +3,17 @@ import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { literal } from '../../pattern.ts'
 import { checkSpace } from '../../place.ts'
 import type { Drilled, Snapshot } from '../../rows.ts'
+import { sampler } from '../../sample.ts'
 import { withScratch } from '../../scratch.ts'
+import { toDrill } from '../../snapshots.ts'
 import { withoutOwnDeadLocks } from './deadlock.ts'
 import { extract, type How, onlyReadable, restoreArgs } from './extract.ts'
-import { literal } from './pattern.ts'
 import { compareWithSource, parts, type Sampled, wrongIn } from './proof.ts'
 import { rehearsed } from './rehearsal.ts'
-import { sampler } from './sample.ts'
-import { newestOfEach, pick, snapshotsOf } from './snapshots.ts'
+import { snapshotsOf } from './snapshots.ts'
 import { chosen } from './tally.ts'
 import { version } from './tool.ts'
 
@@ -23,13 +24,6 @@ const usual = 20
 const most = 10_000
 const recorded = 100
 const countOf = ({ count, bytes }: Options): number => count ?? (bytes === undefined ? usual : most)
-
-/** What is drilled: the snapshot that is named, or the newest of the paths and of each stream. */
-export function toDrill(snapshots: readonly Snapshot[], target: string, name: string | undefined): Snapshot[] {
-  if (name !== undefined) return [pick(snapshots, target, name)]
-  if (snapshots.length === 0) pick(snapshots, target, 'latest')
-  return newestOfEach(snapshots)
-}
 
 /** The restores of a sample: one, or several where the patterns are too long for one argument list. */
 const hows = (files: readonly Sampled[], to: string): How[] =>
@@ -47,7 +41,7 @@ const drill: VerbOf<'drill'> = async function* (target, options, context) {
     yield* rehearsed(target, options, countOf(options), restic)
     return
   }
-  const snapshots = toDrill(await snapshotsOf(target, context), target.name, options.snapshot)
+  const snapshots = toDrill(await snapshotsOf(target, context), target, options.snapshot)
   const place = {
     target: target.name,
     kind: 'drill',

@@ -2,9 +2,10 @@
 import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import type { Entry } from '../../rows.ts'
+import { namesTag, pick } from '../../snapshots.ts'
 import { targetTags } from '../../target.ts'
 import { onSnapshot } from './byhand.ts'
-import { namesTag, pick, type ResticSnapshot, snapshotsOf } from './snapshots.ts'
+import { type ResticSnapshot, snapshotsOf } from './snapshots.ts'
 import { resticLines } from './tool.ts'
 
 type Options = Verbs['files']['options']
@@ -96,7 +97,7 @@ const files: VerbOf<'files'> = async function* (target, options, context) {
   }
   const direct = directArgs(target, options)
   if (direct && (yield* entries(target, options, context, direct))) return
-  const { id } = pick(await snapshotsOf(target, context), target.name, snapshot, path)
+  const { id } = pick(await snapshotsOf(target, context), target, snapshot, path)
   if (!(yield* entries(target, { ...options, snapshot: id }, context, filesArgs(id, path, here))))
     throw new Failure('empty', `snapshot '${id.slice(0, 8)}' is gone`)
 }

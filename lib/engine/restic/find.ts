@@ -1,11 +1,12 @@
 // Where a name occurs in the snapshots of a target.
 import type { Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { parsePattern } from '../../pattern.ts'
 import type { Match } from '../../rows.ts'
+import { pick } from '../../snapshots.ts'
 import { targetTags } from '../../target.ts'
 import { onSnapshot } from './byhand.ts'
-import { parsePattern } from './pattern.ts'
-import { pick, snapshotsOf } from './snapshots.ts'
+import { snapshotsOf } from './snapshots.ts'
 import { askRestic, explain } from './tool.ts'
 
 export function findArgs(target: Target, { patterns, ignoreCase, snapshot }: Verbs['find']['options']): string[] {
@@ -28,7 +29,7 @@ const find: VerbOf<'find'> = async function* (target, options, context) {
     return
   }
   const snapshots = await snapshotsOf(target, context)
-  const one = options.snapshot === undefined ? undefined : pick(snapshots, target.name, options.snapshot)
+  const one = options.snapshot === undefined ? undefined : pick(snapshots, target, options.snapshot)
   const args = findArgs(target, { ...options, ...(one && { snapshot: one.id }) })
   const text = await askRestic(target, args, context, { action: `search the snapshots of '${target.name}'` })
   const times = new Map(snapshots.map(({ id, time }) => [id, time]))

@@ -1,11 +1,11 @@
 // Forget: deletes single snapshots that the operator names.
 import type { Target, VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { bySource, isGood, sourceOf } from '../../kept.ts'
+import { checkIds, pickAll, refuseShared } from '../../named.ts'
 import type { Snapshot } from '../../rows.ts'
 import { deleteSnapshots, forgetArgs } from './doomed.ts'
 import { verifyIdentity } from './identity.ts'
-import { bySource, isGood, sourceOf } from './kept.ts'
-import { checkIds, pickAll, refuseShared } from './named.ts'
 import { refusalsByHand } from './policy.ts'
 import { snapshotsOf } from './snapshots.ts'
 import { explain } from './tool.ts'
@@ -17,7 +17,7 @@ export function newestGood(target: Target, snapshots: readonly Snapshot[], doome
 }
 
 const forget: VerbOf<'forget'> = async function* (target, { ids }, context) {
-  checkIds(ids, 'forget')
+  checkIds(target.engine, ids, 'forget')
   if (context.mode === 'explain') {
     yield refusalsByHand()
     yield explain(target, forgetArgs(ids))
@@ -25,7 +25,7 @@ const forget: VerbOf<'forget'> = async function* (target, { ids }, context) {
   }
   await verifyIdentity(target, context)
   const snapshots = await snapshotsOf(target, context)
-  const doomed = pickAll(snapshots, target.name, ids)
+  const doomed = pickAll(snapshots, target, ids)
   refuseShared(target, doomed, 'forget')
   const held = doomed.find((snapshot) => snapshot.held)
   if (held)

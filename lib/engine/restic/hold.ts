@@ -2,11 +2,12 @@
 import type { RunContext, Target, VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { type Marks, readMarks, remarked, writeMarks } from '../../marks.ts'
+import { checkIds, pickAll, refuseShared } from '../../named.ts'
 import type { Snapshot } from '../../rows.ts'
+import { holdTag } from '../../snapshots.ts'
 import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'
 import { verifyIdentity } from './identity.ts'
-import { checkIds, pickAll, refuseShared } from './named.ts'
-import { holdTag, snapshotsOf } from './snapshots.ts'
+import { snapshotsOf } from './snapshots.ts'
 import { askRestic, explain, repository, version } from './tool.ts'
 
 export const holdArgs = (ids: readonly string[], release: boolean, wait: readonly string[] = []): string[] => [
@@ -24,14 +25,14 @@ export function successor(before: readonly Snapshot[], after: readonly Snapshot[
 }
 
 const hold: VerbOf<'hold'> = async function* (target, { ids, release }, context) {
-  checkIds(ids, release ? 'release' : 'hold')
+  checkIds(target.engine, ids, release ? 'release' : 'hold')
   if (context.mode === 'explain') {
     yield explain(target, holdArgs(ids, release))
     return
   }
   await verifyIdentity(target, context)
   const before = await snapshotsOf(target, context)
-  const chosen = pickAll(before, target.name, ids)
+  const chosen = pickAll(before, target, ids)
   refuseShared(target, chosen, release ? 'release' : 'hold')
   const dryRun = context.mode === 'dry-run'
   const changing = chosen.filter((snapshot) => (snapshot.held === true) === release)

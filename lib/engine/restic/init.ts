@@ -8,10 +8,11 @@ import { pinStore } from '../../pin.ts'
 import type { CommandLine, Snapshot, StoreRow } from '../../rows.ts'
 import { openSecrets } from '../../secret.ts'
 import { quote } from '../../shell.ts'
+import { marks, othersOf } from '../../snapshots.ts'
 import { eachSnapshot } from './byhand.ts'
 import { identityArgs, readConfig } from './identity.ts'
 import { fromSecond, secondEnv } from './second.ts'
-import { marks, othersOf, snapshotsOf } from './snapshots.ts'
+import { snapshotsOf } from './snapshots.ts'
 import { askRestic, explain, localRepository, repository } from './tool.ts'
 
 export const initArgs = (like: boolean): string[] => ['init', ...(like ? ['--copy-chunker-params'] : [])]
@@ -31,7 +32,8 @@ export function candidatesArgs(filter: SnapshotFilter): string[] {
   ]
 }
 
-const init: VerbOf<'init'> = async function* (target, { adopt, filter, like }, context) {
+const init: VerbOf<'init'> = async function* (target, { adopt, filter, from, like }, context) {
+  if (from !== undefined) throw new Failure('misuse', '--from is for the engine rsync: a repository of restic lies where it is')
   if (context.mode === 'explain') {
     if (like) yield fromSecond(like)
     if (adopt) yield* adoptedByHand(target, filter ?? {})

@@ -1,8 +1,9 @@
 // A backup that left something out says so by a tag. What could not be read is known only when the snapshot is made.
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { partialTag } from '../../snapshots.ts'
 import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'
-import { partialTag, snapshotsOf } from './snapshots.ts'
+import { snapshotsOf } from './snapshots.ts'
 import { askRestic, repository, version } from './tool.ts'
 
 export const partialArgs = (id: string, wait: readonly string[] = []): string[] => ['tag', ...wait, '--add', partialTag, id]

@@ -2,8 +2,8 @@
 import type { Target } from '../../contract.ts'
 import type { Rules } from '../../retain.ts'
 import type { CommandLine } from '../../rows.ts'
+import { holdTag } from '../../snapshots.ts'
 import { targetTags, zoneOf } from '../../target.ts'
-import { holdTag } from './snapshots.ts'
 import { explain } from './tool.ts'
 
 /** No rule at all: then nothing is deleted. */

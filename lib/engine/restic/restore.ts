@@ -4,10 +4,11 @@ import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { checkEmpty, checkSpace, freeSpace } from '../../place.ts'
 import type { Snapshot } from '../../rows.ts'
+import { type Choice, choose, overlap } from '../../selection.ts'
+import { pick } from '../../snapshots.ts'
 import { onSnapshot } from './byhand.ts'
-import { type Choice, choose, overlap } from './choice.ts'
 import { type Extracted, extract, type How, onlyReadable, restoreArgs } from './extract.ts'
-import { pick, snapshotsOf } from './snapshots.ts'
+import { snapshotsOf } from './snapshots.ts'
 import { surplus } from './surplus.ts'
 import { arrived, bytesOnDisk, chosen, type Tally, tally } from './tally.ts'
 import { version } from './tool.ts'
@@ -29,7 +30,7 @@ function howTo(options: Options, path: string | undefined, saved: readonly strin
 /** What is to be done, refused before anything is written where it must not be. */
 function plan(target: Target, options: Options, snapshots: readonly Snapshot[]): Job[] {
   const jobs = options.what.map(({ snapshot: name, path }): Job => {
-    const snapshot = pick(snapshots, target.name, name, path)
+    const snapshot = pick(snapshots, target, name, path)
     const inPlace = options.to === undefined
     if (inPlace && snapshot.stream)
       throw new Failure(

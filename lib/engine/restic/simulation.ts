@@ -1,11 +1,11 @@
 // prune --simulate: what the schedule and the keep rules would leave on each of the next days.
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { toKept } from '../../kept.ts'
 import { parseKeep, simulate } from '../../retain.ts'
 import type { CommandLine, SimulatedDay } from '../../rows.ts'
 import { nextTimes } from '../../schedule.ts'
 import { zoneOf } from '../../target.ts'
-import { toKept } from './kept.ts'
 import { snapshotsArgs, snapshotsOf } from './snapshots.ts'
 import { explain } from './tool.ts'
 

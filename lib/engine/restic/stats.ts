@@ -6,8 +6,9 @@ import { newest } from '../../ledger.ts'
 import { stateDir } from '../../paths.ts'
 import { writeSizes } from '../../prepared.ts'
 import type { RunRow, Sizes, Snapshot } from '../../rows.ts'
+import { newestOfEach } from '../../snapshots.ts'
 import { targetTags } from '../../target.ts'
-import { newestOfEach, snapshotsOf } from './snapshots.ts'
+import { snapshotsOf } from './snapshots.ts'
 import { askRestic, explain, jsonLine, localRepository, repository } from './tool.ts'
 
 /** `total_uncompressed_size` since 0.18. */

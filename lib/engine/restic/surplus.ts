@@ -6,9 +6,9 @@ import { dirname } from 'node:path'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { cacheDir, configDir, stateDir } from '../../paths.ts'
+import { judge, literal, type Pattern, parsePattern } from '../../pattern.ts'
 import { quote } from '../../shell.ts'
 import { extract } from './extract.ts'
-import { judge, literal, type Pattern, parsePattern } from './pattern.ts'
 import { localRepository, resticEnv } from './tool.ts'
 
 /** `args`: the restore's, as a preview; `roots`: the paths that the snapshot holds. Gives the paths that would be deleted; Failure 'refused' when one must not be. */

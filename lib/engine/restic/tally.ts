@@ -3,9 +3,9 @@ import { lstat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
-import type { Choice } from './choice.ts'
+import { selection } from '../../pattern.ts'
+import type { Choice } from '../../selection.ts'
 import { filesArgs } from './files.ts'
-import { selection } from './pattern.ts'
 import { jsonLine, resticLines } from './tool.ts'
 
 /** A line of `restic ls --json`; `inode` since 0.16. Invalid UTF-8 in a path comes as U+FFFD. */

@@ -2,7 +2,7 @@
 // They are evaluated here too, so that what a restore would bring can be counted with a restic that has no dry run (before 0.17);
 // restic's internal/filter, unchanged in this since 0.13.
 import { posix } from 'node:path'
-import { Failure } from '../../failure.ts'
+import { Failure } from './failure.ts'
 
 /** A path as a pattern that matches nothing but it, and what lies below. */
 export const literal = (path: string): string => path.replace(/[\\*?[]/g, '\\$&')

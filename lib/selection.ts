@@ -1,6 +1,6 @@
 // What a restore brings: operands, --include and --exclude -> the patterns for restic. Pure.
 // restic takes either includes or excludes; an exclude beside includes becomes a negated include, which 0.14 knows as well.
-import { Failure } from '../../failure.ts'
+import { Failure } from './failure.ts'
 import { literal } from './pattern.ts'
 
 export type Choice = { include: readonly string[]; exclude: readonly string[] }

@@ -1,9 +1,9 @@
 // A target's snapshots as the keep rules see them: source by source. Pure.
-import type { Target } from '../../contract.ts'
-import type { Kept } from '../../retain.ts'
-import type { Snapshot } from '../../rows.ts'
-import { targetTags } from '../../target.ts'
+import type { Target } from './contract.ts'
+import type { Kept } from './retain.ts'
+import type { Snapshot } from './rows.ts'
 import { groupOf, othersOf } from './snapshots.ts'
+import { targetTags } from './target.ts'
 
 /** The source of a snapshot; in a store that holds several targets' snapshots, within its target. */
 export function sourceOf(target: Target, snapshot: Snapshot): string {

@@ -1,0 +1,145 @@
+// The manifest of a snapshot: a line an entry, sorted by the bytes of its path.
+//
+// Columns, parted by tabs: path, type (f d l p s b c), mode (octal), uid, gid, size, mtime (seconds since 1970), how it came ('=' linked to
+// the base or a folder that was there, '>' written by this run), md5 of the content ('-': not known), link ('-' none, '-> TARGET' of a
+// symbolic one, '=> PATH' another name of the same file in this tree). Paths are relative to tree/, without a slash at the end; the tree
+// itself is '.'. Control characters, tabs too, are written as rsync writes them, '\#011'; other bytes stay. A tab is less than every byte
+// of a path, so the order is that of `LC_ALL=C sort`. Text is held as latin1: a character a byte.
+import { createReadStream } from 'node:fs'
+import { Failure } from '../../failure.ts'
+import type { Entry } from '../../rows.ts'
+
+export type Type = 'f' | 'd' | 'l' | 'p' | 's' | 'b' | 'c'
+export type Line = {
+  /** Escaped; latin1. */
+  path: string
+  type: Type
+  mode: number
+  uid: number
+  gid: number
+  size: number
+  mtime: number
+  how: '=' | '>'
+  /** Hex; empty: not known. */
+  hash: string
+  /** '-> TARGET', '=> PATH' (escaped), or empty. */
+  link: string
+}
+
+export const header = '# kedge manifest 1: path type mode uid gid size mtime how md5 link'
+
+export const formatLine = ({ path, type, mode, uid, gid, size, mtime, how, hash, link }: Line): string =>
+  `${path}\t${type}\t${mode.toString(8).padStart(4, '0')}\t${uid}\t${gid}\t${size}\t${mtime}\t${how}\t${hash || '-'}\t${link || '-'}`
+
+export function parseLine(text: string, file: string): Line {
+  const cells = text.split('\t')
+  const [path = '', type = '', mode = '', uid, gid, size, mtime, how, hash, link] = cells
+  if (cells.length !== 10 || !/^[fdlpsbc]$/.test(type))
+    throw new Failure('damaged', `cannot read '${file}': not a line of a manifest: '${text.slice(0, 80)}'`)
+  return {
+    path,
+    type: type as Type,
+    mode: Number.parseInt(mode, 8),
+    uid: Number(uid),
+    gid: Number(gid),
+    size: Number(size),
+    mtime: Number(mtime),
+    how: how === '=' ? '=' : '>',
+    hash: hash === '-' ? '' : (hash ?? ''),
+    link: link === '-' ? '' : (link ?? ''),
+  }
+}
+
+/** The lines of a manifest in batches, with flat memory. */
+export async function* readManifest(file: string): AsyncGenerator<Line[]> {
+  let rest = ''
+  for await (const chunk of createReadStream(file, { encoding: 'latin1', highWaterMark: 1 << 18 })) {
+    const lines = (rest + chunk).split('\n')
+    rest = lines.pop() ?? ''
+    yield lines.filter((line) => !line.startsWith('# kedge manifest')).map((line) => parseLine(line, file))
+  }
+  if (rest !== '') throw new Failure('damaged', `cannot read '${file}': its last line is cut off`)
+}
+
+/** The path of a line as the bytes that the file system has. */
+export const pathBytes = (escaped: string): Buffer =>
+  Buffer.from(
+    escaped.replace(/\\#([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))),
+    'latin1',
+  )
+
+/** A path as a line has it, from the bytes of a path relative to tree/. */
+export const escapePath = (path: Buffer): string =>
+  path
+    .toString('latin1')
+    .replace(/\\(?=#[0-7]{3})/g, '\\#134')
+    .replace(/[\x00-\x1f\x7f]/g, (char) => `\\#${char.charCodeAt(0).toString(8).padStart(3, '0')}`)
+
+/** '/etc/passwd', as the operator knows it: bytes that are not UTF-8 become U+FFFD. */
+export const shownPath = (escaped: string): string => (escaped === '.' ? '/' : `/${pathBytes(escaped).toString('utf8')}`)
+
+const types: Readonly<Record<Type, Entry['type']>> = {
+  f: 'file',
+  d: 'dir',
+  l: 'symlink',
+  p: 'fifo',
+  s: 'socket',
+  b: 'dev',
+  c: 'chardev',
+}
+
+export const toEntry = (line: Line): Entry => ({
+  kind: 'entry',
+  path: shownPath(line.path),
+  type: types[line.type],
+  size: line.size,
+  mode: line.mode.toString(8).padStart(4, '0'),
+  uid: line.uid,
+  gid: line.gid,
+  mtime: new Date(line.mtime * 1000).toISOString(),
+})
+
+type Side = { line: Line | undefined; next: () => Promise<void> }
+
+async function side(lines: AsyncGenerator<Line[]>): Promise<Side> {
+  let batch: Line[] = []
+  let at = 0
+  const self: Side = {
+    line: undefined,
+    async next() {
+      at++
+      while (at >= batch.length) {
+        const { done, value } = await lines.next()
+        if (done) {
+          self.line = undefined
+          return
+        }
+        batch = value
+        at = 0
+      }
+      self.line = batch[at]
+    },
+  }
+  at = -1
+  await self.next()
+  return self
+}
+
+/** Two manifests side by side, in the order of their paths: [old, newer] where both have the path, else one of them. In batches. */
+export async function* beside(
+  old: AsyncGenerator<Line[]>,
+  newer: AsyncGenerator<Line[]>,
+): AsyncGenerator<(readonly [Line | undefined, Line | undefined])[]> {
+  const [a, b] = [await side(old), await side(newer)]
+  let pairs: (readonly [Line | undefined, Line | undefined])[] = []
+  while (a.line || b.line) {
+    const order = !a.line ? 1 : !b.line ? -1 : a.line.path < b.line.path ? -1 : a.line.path > b.line.path ? 1 : 0
+    pairs.push([order <= 0 ? a.line : undefined, order >= 0 ? b.line : undefined])
+    if (order <= 0) await a.next()
+    if (order >= 0) await b.next()
+    if (pairs.length < 4096) continue
+    yield pairs
+    pairs = []
+  }
+  if (pairs.length > 0) yield pairs
+}

@@ -1,0 +1,130 @@
+// The snapshots of an rsync target: folders below snapshots/, each complete, with what is known of it in its snapshot.json.
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { RunContext, Target } from '../../contract.ts'
+import { Failure } from '../../failure.ts'
+import { readMarks } from '../../marks.ts'
+import type { Snapshot } from '../../rows.ts'
+import { holdTag, partialTag } from '../../snapshots.ts'
+import { openStore, ownersOf, rootOf } from './store.ts'
+
+/** snapshot.json: never changed once it is published. Times RFC 3339 with milliseconds, sizes bytes, spans seconds. */
+export type Stored = {
+  readonly format: 1
+  readonly id: string
+  readonly target: string
+  /** When the run began to read the source. */
+  readonly time: string
+  readonly host: string
+  readonly paths: readonly string[]
+  readonly tags: readonly string[]
+  readonly stream?: string
+  /** The snapshot to which what did not change is linked; null: none. */
+  readonly base: string | null
+  /** All that were offered to rsync, unfinished ones too. */
+  readonly bases: readonly string[]
+  readonly counts: {
+    /** All but folders. */
+    readonly files: number
+    readonly folders: number
+    readonly bytes: number
+    /** Files that were transferred, their bytes, and those that are hard links to the base. */
+    readonly transferred: number
+    readonly added: number
+    readonly linked: number
+    readonly new: number
+    readonly changed: number
+    readonly unreadable: number
+    readonly vanished: number
+  }
+  /** `live`: read while it was in use, and nothing vanished meanwhile; `vanished`: something did; `producer`: a stream; `unknown`: adopted. */
+  readonly consistency: 'live' | 'vanished' | 'producer' | 'unknown'
+  readonly tools: { readonly kedge: string; readonly rsync?: string; readonly remote?: string }
+  /** Owners, modes and devices lie in xattrs (rsync --fake-super), since no root wrote it. */
+  readonly fake?: true
+  /** Of another tool's tree: where it lay. */
+  readonly adopted?: string
+  readonly seconds: number
+}
+/** `dir`: its folder; `held`: a file `hold` lies in it. */
+export type Found = Stored & { readonly dir: string; readonly held: boolean }
+
+export const idPattern = /^\d{4}-\d\d-\d\dT\d{6}(\.\d+)?Z$/
+
+/** '2026-11-20T021500Z' for a time; with a number behind a point where a second has several. */
+export const idOf = (time: Date, number = 0): string =>
+  `${time.toISOString().slice(0, 19).replaceAll(':', '')}${number === 0 ? '' : `.${number}`}Z`
+
+export const treeOf = ({ dir }: Pick<Found, 'dir'>): string => join(dir, 'tree')
+export const manifestOf = ({ dir }: Pick<Found, 'dir'>): string => join(dir, 'manifest')
+
+/** Ids below snapshots/ of a target's folder; none where there is no such folder. */
+export function idsIn(root: string): string[] {
+  try {
+    return readdirSync(join(root, 'snapshots')).filter((name) => idPattern.test(name))
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    throw error
+  }
+}
+
+/** One snapshot by its folder. Failure `damaged` where its snapshot.json is missing or cannot be read; undefined where the folder is gone. */
+export function readStored(dir: string): Found | undefined {
+  const file = join(dir, 'snapshot.json')
+  try {
+    const stored = JSON.parse(readFileSync(file, 'utf8')) as Stored
+    if (stored.format === 1 && dir.endsWith(`/${stored.id}`)) return { ...stored, dir, held: existsSync(join(dir, 'hold')) }
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' && !existsSync(dir)) return undefined // another host's prune was faster
+    if (code !== 'ENOENT' && !(error instanceof SyntaxError)) throw error
+  }
+  throw new Failure('damaged', `snapshot '${dir}' has no snapshot.json that tells what it is`, { hint: 'its files are in its folder tree' })
+}
+
+/** All snapshots that are the target's, the newest first. A damaged one is warned of and left out. Failure `missing` without a store. */
+export function storedOf(target: Target, context: Pick<RunContext, 'warn'>, owners = ownersOf(target)): Found[] {
+  openStore(target)
+  const found: Found[] = []
+  for (const owner of owners) {
+    const root = rootOf(target, owner)
+    for (const id of idsIn(root)) {
+      try {
+        const stored = readStored(join(root, 'snapshots', id))
+        if (stored) found.push(stored)
+      } catch (error) {
+        if (!(error instanceof Failure)) throw error
+        context.warn(error.message, 'damaged')
+      }
+    }
+  }
+  return found.sort((a, b) => (a.time === b.time ? (a.id < b.id ? 1 : -1) : a.time < b.time ? 1 : -1))
+}
+
+export function toSnapshot(target: string, stored: Found, suspects: Readonly<Record<string, string>> = {}): Snapshot {
+  const { id, time, host, paths, tags, stream, counts, held, base } = stored
+  const suspect = suspects[id]
+  return {
+    kind: 'snapshot',
+    target,
+    id,
+    time,
+    host,
+    paths,
+    tags: held ? [...tags, holdTag] : tags,
+    ...(stream && { stream }),
+    size: counts.bytes,
+    files: counts.files,
+    ...(held && { held }),
+    ...(suspect && { suspect }),
+    ...(tags.includes(partialTag) && { partial: true as const }),
+    ...(base && { base }),
+  }
+}
+
+/** A target's snapshots as rows, the newest first, and what is stored of each by its id. */
+export async function snapshotsOf(target: Target, context: RunContext): Promise<{ rows: Snapshot[]; byId: Map<string, Found> }> {
+  const stored = storedOf(target, context)
+  const { suspects } = await readMarks(target.name)
+  return { rows: stored.map((each) => toSnapshot(target.name, each, suspects)), byId: new Map(stored.map((each) => [each.id, each])) }
+}
