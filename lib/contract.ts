@@ -1,5 +1,6 @@
 // The shapes on which the rooms agree: contexts, targets, verbs and engines. Types only.
 import type { Class, Failure } from './failure.ts'
+import type { Rotated } from './rows/house.ts'
 import type {
   Change,
   Checked,
@@ -18,7 +19,6 @@ import type {
   PlanLine,
   Pruned,
   Restored,
-  Rotated,
   Row,
   SimulatedDay,
   Sizes,

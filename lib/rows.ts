@@ -1,5 +1,19 @@
 // What commands yield: rows, by kind. Types only. Times are RFC 3339 in UTC, sizes bytes, durations seconds.
 import type { Class } from './failure.ts'
+import type {
+  Ended,
+  FileRow,
+  Finding,
+  Outcome,
+  Output,
+  Primed,
+  Rotated,
+  Scheduled,
+  SecretRow,
+  Setting,
+  Told,
+  Upcoming,
+} from './rows/house.ts'
 
 export type EngineName = 'restic' | 'rsync'
 export type TargetRow = { kind: 'target'; target: string; engine: EngineName; store: string; groups: readonly string[] }
@@ -221,55 +235,6 @@ export type StatusRow = {
   behind?: number
   message?: string
 }
-/** One step of a rotation; `key` is the store's id of the key that it is about. */
-export type Rotated = {
-  kind: 'rotated'
-  target: string
-  step: 'begun' | 'added' | 'proven' | 'stored' | 'checked' | 'removed' | 'done' | 'wanted'
-  key?: string
-  text: string
-  dryRun?: true
-}
-/** A key of the secrets, and the place that it comes from; never its value. */
-export type SecretRow = { kind: 'secret'; target: string; key: string; from: string }
-export type Finding = { kind: 'finding'; target: string; check: string; level: 'ok' | 'warning' | 'blocked'; text: string; remedy?: string }
-export type Setting = { kind: 'setting'; target: string; key: string; value: string; from: string }
-export type FileRow = {
-  kind: 'file'
-  target: string
-  path: string
-  action: 'written' | 'moved' | 'removed' | 'unchanged' | 'would write' | 'would move' | 'would remove'
-}
-/** What a scheduler will start: `time`: when; `due`: since when it is, earlier than `time` where it was missed. `target` is empty for the digest. */
-export type Upcoming = { kind: 'upcoming'; time: string; target: string; verb: string; due: string }
-/** A verb that a target has scheduled. `by`: what starts it on this machine, `-` is nothing; `target` is `-` for the digest of all. */
-export type Scheduled = {
-  kind: 'scheduled'
-  target: string
-  verb: string
-  schedule: string
-  next: string | null
-  by: 'systemd' | 'crontab' | 'scheduler' | '-'
-  state: StatusRow['state'] | '-'
-  good: string | null
-}
-/** A run that a scheduler started is over. */
-export type Ended = { kind: 'ended'; target: string; verb: string; status: number; seconds: number }
-/** `to`: the address as it may be printed; of a web hook the host only. `target`: in a digest several, with commas between them. */
-export type Told = {
-  kind: 'told'
-  target: string
-  channel: 'mail' | 'webhook' | 'ping' | 'command'
-  to: string
-  state: 'sent' | 'failed' | 'would send'
-  message?: string
-}
-/** A line that a command printed for a target, among many (kedge run --all). */
-export type Output = { kind: 'output'; target: string; line: string }
-/** How a command on one of many targets ended. */
-export type Outcome = { kind: 'outcome'; target: string; status: number; seconds: number; message: string }
-/** A key that gpg-agent holds for the secrets of targets. `until`: when it forgets it; null where the key has no passphrase. */
-export type Primed = { kind: 'primed'; key: string; targets: readonly string[]; until: string | null }
 export type Text = { kind: 'text'; text: string }
 /** A line that plain sh runs, printed by --explain. */
 export type CommandLine = { kind: 'command'; command: string }

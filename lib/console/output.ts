@@ -1,5 +1,7 @@
 // What the commands of a fleet print, line by line with the target's name: pure but for the reading.
-import type { Outcome, Row } from '../rows.ts'
+
+import type { Outcome } from '../rows/house.ts'
+import type { Row } from '../rows.ts'
 
 /** How lines are told apart: by `NAME: ` for people, `NAME`, tab for programs, rows for --json, not at all with -q. */
 export type Form = 'people' | 'programs' | 'json' | 'bare'

@@ -1,7 +1,7 @@
 // One thing that doctor looked at: how it is, and what to do about it.
 
 import type { Class } from '../failure.ts'
-import type { Finding } from '../rows.ts'
+import type { Finding } from '../rows/house.ts'
 
 /** `class`: what a blocked finding would fail with; it gives the status. */
 export type Found = {

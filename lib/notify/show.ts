@@ -1,7 +1,7 @@
 // What would be sent: for -n the text, for --explain the lines of sh.
 import type { Context, Rows } from '../contract.ts'
 import { Failure } from '../failure.ts'
-import type { Told } from '../rows.ts'
+import type { Told } from '../rows/house.ts'
 import { channelOf, type Sent } from './channels.ts'
 import { type Notice, scrub, sealed } from './notice.ts'
 import type { ChannelName, Settings } from './settings.ts'

@@ -2,7 +2,7 @@
 import { type Child, start } from '../child.ts'
 import type { Context } from '../contract.ts'
 import { exitStatuses } from '../failure.ts'
-import type { Ended } from '../rows.ts'
+import type { Ended } from '../rows/house.ts'
 import { type Duty, labelOf } from './duty.ts'
 
 export type Crew = {

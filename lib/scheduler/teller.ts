@@ -1,7 +1,7 @@
 // Tells of runs that could not tell of themselves, as OnFailure= of a unit does: each by a `kedge notify missed` of its own, beside --jobs.
 import { answer } from '../child.ts'
 import type { Context } from '../contract.ts'
-import type { Told } from '../rows.ts'
+import type { Told } from '../rows/house.ts'
 import { grace as crewGrace, killGroup, meaningOf } from './crew.ts'
 import { type Duty, labelOf } from './duty.ts'
 

@@ -8,7 +8,8 @@ import test, { type TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import { node } from '../../lib/doctor/house.ts'
 import { installedUnit, mayWrite, sandboxOf } from '../../lib/doctor/unit.ts'
-import type { Finding, Row } from '../../lib/rows.ts'
+import type { Finding } from '../../lib/rows/house.ts'
+import type { Row } from '../../lib/rows.ts'
 import { cheapen } from '../cheap.ts'
 import {
   dist,

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { after, type TestContext, test } from 'node:test'
-import type { Primed } from '../../lib/rows.ts'
+import type { Primed } from '../../lib/rows/house.ts'
 import { dist, done, fake, kedge, type Machine, machine, newTarget, startProgram } from '../harness.ts'
 import { terminal } from '../pty.ts'
 

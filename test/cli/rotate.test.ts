@@ -4,7 +4,8 @@ import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { build } from 'esbuild'
-import type { Finding, Rotated, RunRow } from '../../lib/rows.ts'
+import type { Finding, Rotated } from '../../lib/rows/house.ts'
+import type { RunRow } from '../../lib/rows.ts'
 import {
   done,
   fake,

@@ -5,7 +5,7 @@ import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { FileRow, Finding } from '../../lib/rows.ts'
+import type { FileRow, Finding } from '../../lib/rows/house.ts'
 import {
   dist,
   done,
