@@ -3,7 +3,7 @@ import { command } from '../lib/cli.ts'
 
 export default command(
   {
-    summary: 'check that the repositories of targets are whole',
+    summary: 'check that the stores of targets are whole',
     operands: 'target [target ...]',
     options: {
       'read-data': { help: 'read all of the data too' },

@@ -5,12 +5,12 @@ export default command(
   {
     summary: 'look whether tools, configuration, secrets and stores are in order; nothing is changed',
     operands: '[target ...]',
-    options: {},
-    columns: { finding: ['target', 'check', 'level', 'text', 'remedy'] },
+    options: { effective: { help: 'show the settings of each target in force first, and what set them' } },
+    columns: { finding: ['target', 'check', 'level', 'text', 'remedy'], setting: ['target', 'key', 'value', 'from'] },
     opens: true,
   },
-  async function* ({ operands, context }) {
+  async function* ({ options, operands, context }) {
     const { doctor } = await import('../lib/doctor.ts')
-    return yield* doctor(operands, context)
+    return yield* doctor(operands, options.effective, context)
   },
 )

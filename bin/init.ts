@@ -3,7 +3,7 @@ import { command } from '../lib/cli.ts'
 
 export default command(
   {
-    summary: "create a target's repository and pin its id; --adopt pins one that exists",
+    summary: "create a target's store and pin its id; --adopt pins one that exists",
     operands: 'target',
     options: {
       adopt: { help: 'pin the repository that is there, and take in its snapshots' },

@@ -12,7 +12,8 @@ export default command(
     },
     columns: {
       plan: ['id', 'action', 'time', 'group', 'reasons'],
-      pruned: ['target', 'deleted', 'kept', 'later', 'digest'],
+      incomplete: ['id', 'time', 'files', 'bytes'],
+      pruned: ['target', 'deleted', 'kept', 'later', 'digest', 'freed'],
       day: ['date', 'snapshots', 'deleted', 'oldest'],
     },
     changes: true,

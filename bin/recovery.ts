@@ -9,7 +9,7 @@ export default command(
       'with-secret': { help: 'the password and all other secrets stand on the sheet' },
       to: { value: 'FILE', help: 'write it to this file, which only its owner may read' },
       recipient: { value: 'KEY', help: 'encrypt it to this gpg key' },
-      noted: { help: 'note that the sheet and what opens the repository are kept on another machine; doctor is content then' },
+      noted: { help: 'note that the sheet and what opens the store are kept on another machine; doctor is content then' },
     },
     columns: { file: ['path', 'action', 'target'] },
     changes: true,
@@ -18,14 +18,14 @@ export default command(
   async function* ({ options, operands: [name = ''], context }) {
     const { loadTarget } = await import('../lib/target.ts')
     const { giveSheet, giveNote } = await import('../lib/sheet.ts')
-    const { toolOf } = await import('../lib/engine.ts')
+    const { sheetOf } = await import('../lib/engine.ts')
     const { Failure } = await import('../lib/failure.ts')
     const { 'with-secret': withSecret, to, recipient, noted } = options
     if (noted && (withSecret || to !== undefined || recipient !== undefined))
       throw new Failure('misuse', '--noted goes with no other option')
     const target = await loadTarget(name)
     if (noted) yield* giveNote(target, context)
-    else yield* giveSheet(target, { withSecret, to, recipient, tool: await toolOf(target) }, context)
+    else yield* giveSheet(target, { withSecret, to, recipient, page: (secrets) => sheetOf(target, secrets) }, context)
     return 0
   },
 )

@@ -11,7 +11,7 @@ export default command(
       include: { value: 'PATTERN', many: true, help: 'only what matches' },
       exclude: { value: 'PATTERN', many: true, help: 'not what matches' },
       verify: { help: 'read the restored files again, and compare them with the hashes in the store' },
-      delete: { help: 'with --in-place: delete what the snapshot does not have (restic 0.17 and later)' },
+      delete: { help: 'with --in-place: delete what the snapshot does not have (rsync, or restic 0.17 and later)' },
     },
     columns: { restored: ['to', 'target', 'snapshot', 'files', 'bytes', 'deleted', 'action'] },
     changes: true,

@@ -10,6 +10,7 @@ export default command(
   },
   async function* ({ options: { group }, context }) {
     const { listTargets } = await import('../lib/settings.ts')
-    return yield* listTargets(group, context)
+    const { traitsOf } = await import('../lib/engine.ts')
+    return yield* listTargets(group, async (target) => (await traitsOf(target.engine)).storeName(target), context)
   },
 )

@@ -27,6 +27,8 @@ export type Options = {
   grace?: number | undefined
   onGroup?: ((pgid: number) => void) | undefined
   onStderr?: ((line: string) => void) | undefined
+  /** It hands on another machine's statuses: 126 and 127 may be of a program there, and not of this one. */
+  relays?: boolean | undefined
 }
 export type Exit = { status: number; signal: NodeJS.Signals | null; stderr: string }
 export type Child = {
@@ -138,7 +140,7 @@ export function start(command: readonly string[], options: Options = {}): Child 
     clearTimeout(given)
     if (cause === 'aborted') throw options.signal?.reason
     if (cause === 'timeout') throw new Failure('timeout', `${shown(command)}: no end after ${options.timeout} s`)
-    if (code === 127 || code === 126) throw notStarted(command, text)
+    if (!options.relays && (code === 127 || code === 126)) throw notStarted(command, text)
     return { status: code ?? 128 + (signal ? constants.signals[signal] : 0), signal, stderr: text }
   })
   done.catch(() => undefined) // reported to whoever awaits it; a reader that failed first must not make it unhandled

@@ -1,6 +1,6 @@
 // The shapes on which the rooms agree: contexts, targets, verbs and engines. Types only.
 import type { Class, Failure } from './failure.ts'
-import type { Rotated } from './rows/house.ts'
+import type { Removed, Rotated } from './rows/house.ts'
 import type {
   Change,
   Checked,
@@ -97,7 +97,8 @@ export type Verbs = {
   /** `from`: a folder of another tool's snapshots, taken in without copying (rsync). */
   init: Shape<{ adopt?: boolean; filter?: SnapshotFilter; from?: string; like?: Target }, StoreRow>
   backup: Shape<{ names?: readonly string[]; tags?: readonly string[]; manual?: boolean }, Summary>
-  list: Shape<{ latest?: number; stream?: string; all?: boolean }, Snapshot>
+  /** `removed`: what prune and forget took away, where the store keeps an audit. */
+  list: Shape<{ latest?: number; stream?: string; all?: boolean; removed?: boolean }, Snapshot | Removed>
   files: Shape<{ snapshot: string; path?: string; here: boolean }, Entry>
   cat: Shape<{ snapshot: string; path: string }, never>
   find: Shape<{ patterns: readonly string[]; ignoreCase: boolean; snapshot?: string }, Match>
@@ -119,7 +120,8 @@ export type Verbs = {
   check: Shape<{ readData?: boolean; within?: number }, Checked>
   diff: Shape<{ old?: string; newer?: string; live?: boolean; metadata?: boolean; top?: number }, Change | Compared | Growth>
   stats: Shape<Record<never, never>, Sizes>
-  mount: Shape<{ at: string }, Mounted>
+  /** Without `at` an engine whose snapshots are files already tells where they are. */
+  mount: Shape<{ at?: string }, Mounted>
   /** `faults`: second stores whose targets do not load. */
   copy: Shape<{ to: readonly Target[]; faults: readonly { store: string; error: Failure }[] }, Copied>
   unlock: Shape<{ force: boolean }, LockRow>

@@ -1,6 +1,8 @@
 // The table of engines: what each verb is done by, imported when it is used. The compiler names a verb that is missing.
+import { hostname } from 'node:os'
 import type { Target, Unsupported, Verb, VerbOf } from './contract.ts'
 import type { EngineName } from './rows.ts'
+import type { Traits } from './traits.ts'
 
 type Room<V extends Verb> = () => Promise<{ default: VerbOf<V> | Unsupported }>
 type Engine = { readonly [V in Verb]: Room<V> }
@@ -55,27 +57,24 @@ export async function verbOf<V extends Verb>(engine: EngineName, verb: V): Promi
   return (await room()).default
 }
 
-const places: Readonly<Record<EngineName, (target: Target) => Promise<string[]>>> = {
-  async restic(target) {
-    const { localRepository } = await import('./engine/restic/tool.ts')
-    return [localRepository(target), target.env.RESTIC_CACHE_DIR].flatMap((path) => (path?.startsWith('/') ? path : []))
-  },
-  rsync: async ({ env }) => (env.STORE ? [env.STORE] : []),
+const traits: Readonly<Record<EngineName, () => Promise<{ default: Traits }>>> = {
+  restic: () => import('./engine/restic/traits.ts'),
+  rsync: () => import('./engine/rsync/traits.ts'),
 }
+export const engineNames = Object.keys(traits) as EngineName[]
 
-const tools: Readonly<Record<EngineName, () => Promise<string | undefined>>> = {
-  async restic() {
-    const { installed } = await import('./engine/restic/installed.ts')
-    return (await installed())?.text
-  },
-  async rsync() {
-    const { installed } = await import('./engine/rsync/version.ts')
-    return (await installed())?.text
-  },
-}
-
-/** The engine's tool that is installed here, as a recovery sheet names it ('restic 0.19.1'); undefined where there is none. */
-export const toolOf = ({ engine }: Pick<Target, 'engine'>): Promise<string | undefined> => tools[engine]()
+/** What an engine is like outside of its verbs. */
+export const traitsOf = async (engine: EngineName): Promise<Traits> => (await traits[engine]()).default
 
 /** The folders of this machine that a target's runs write to, besides kedge's own: a local store, a cache elsewhere. */
-export const placesOf = (target: Target): Promise<string[]> => places[target.engine](target)
+export async function placesOf(target: Target): Promise<string[]> {
+  const { storeFolder, cacheVariable } = await traitsOf(target.engine)
+  const found = [storeFolder(target), cacheVariable && target.env[cacheVariable]]
+  return found.flatMap((path) => (path?.startsWith('/') ? path : []))
+}
+
+/** A target's recovery sheet. `secrets`: all of its secrets, which then stand on it. */
+export async function sheetOf(target: Target, secrets?: Readonly<Record<string, string>>): Promise<string> {
+  const { sheet, tool } = await traitsOf(target.engine)
+  return await sheet({ target, host: hostname(), date: new Date(), tool: (await tool())?.text, secrets })
+}

@@ -71,6 +71,7 @@ const sizes = new Set([
   'free',
   'before',
   'after',
+  'freed',
 ])
 const times = new Set(['time', 'start', 'until', 'mtime', 'good', 'failed', 'due', 'next', 'oldest', 'oldestVerified'])
 const spans = new Set(['seconds', 'age', 'fullIn'])

@@ -4,7 +4,19 @@
 // to be taken: taking it is adding the next number, which one process can do. Nothing is renamed over a lock, since a reader of the
 // folder may miss an entry that is replaced.
 import { randomBytes } from 'node:crypto'
-import { appendFileSync, closeSync, constants, fstatSync, linkSync, openSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import {
+  appendFileSync,
+  closeSync,
+  constants,
+  fstatSync,
+  fsyncSync,
+  linkSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import type { Group, Identity } from './process.ts'
 
@@ -33,9 +45,12 @@ export function append(descriptor: number, line: object): void {
   appendFileSync(descriptor, `\n${JSON.stringify(line)}\n`)
 }
 
-/** Takes the number n: a descriptor to append with, or undefined when somebody was faster. */
-export function add(dir: string, name: string, n: number, content: object): number | undefined {
-  const descriptor = place(dir, name, n, content)
+/**
+ * Takes the number n: a descriptor to append with, or undefined when somebody was faster. `shared`: on a file system of a network other
+ * machines see what is written only once it is flushed.
+ */
+export function add(dir: string, name: string, n: number, content: object, shared = false): number | undefined {
+  const descriptor = place(dir, name, n, content, shared)
   if (descriptor === undefined) return undefined
   const numbers = numbersOf(dir, name)
   // While a folder is read, its highest entry may be followed and removed, and the reader see neither. Who removes it has removed
@@ -50,16 +65,19 @@ export function add(dir: string, name: string, n: number, content: object): numb
   return descriptor
 }
 
-function place(dir: string, name: string, n: number, content: object): number | undefined {
+function place(dir: string, name: string, n: number, content: object, shared: boolean): number | undefined {
   const draft = join(dir, `.${name}.${process.pid}.${randomBytes(6).toString('hex')}`)
   const descriptor = openSync(draft, 'ax', 0o644)
   try {
     appendFileSync(descriptor, `${JSON.stringify(content)}\n`)
+    if (shared) fsyncSync(descriptor)
     linkSync(draft, join(dir, `${name}.${n}`))
     return descriptor
   } catch (error) {
-    closeSync(descriptor)
     const { code } = error as NodeJS.ErrnoException
+    // NFS: the answer to a link that was made may be lost, and the call be sent again.
+    if (code === 'EEXIST' && fstatSync(descriptor).nlink > 1) return descriptor
+    closeSync(descriptor)
     // ENOENT: the draft of a process that was stopped for long was swept.
     if (code !== 'EEXIST' && code !== 'ENOENT') throw error
     return undefined

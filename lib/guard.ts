@@ -79,7 +79,7 @@ export function judge(facts: Facts): Verdict[] {
       'blocked',
       'refused',
       `refusing to prune '${target}': its store is damaged: ${facts.damaged}`,
-      `mend it first (restic repair); then kedge check ${target}`,
+      `mend it first, as kedge-check(1) says; then kedge check ${target}`,
     )
   if (facts.damaged !== undefined && verb === 'backup')
     add('damage', 'warning', 'damaged', `the store of '${target}' is damaged, what is saved now may lean on it: ${facts.damaged}`)

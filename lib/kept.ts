@@ -1,6 +1,6 @@
 // A target's snapshots as the keep rules see them: source by source. Pure.
 import type { Target } from './contract.ts'
-import type { Kept } from './retain.ts'
+import { type Kept, parseKeep, type RulesOf } from './retain.ts'
 import type { Snapshot } from './rows.ts'
 import { groupOf, othersOf } from './snapshots.ts'
 import { targetTags } from './target.ts'
@@ -20,9 +20,16 @@ export const toKept = (target: Target, snapshot: Snapshot): Kept => ({
   held: snapshot.held === true,
   suspect: snapshot.suspect !== undefined,
   partial: snapshot.partial === true,
-  subset: groupOf(snapshot) === 'names',
+  subset: ['names', 'manual'].includes(groupOf(snapshot)),
   others: othersOf(target, snapshot),
+  ...(snapshot.base && { base: snapshot.base }),
 })
+
+/** The target's keep rules: what is made by hand has its own. */
+export function rulesOf(target: Target): RulesOf {
+  const { rules, manual } = parseKeep(target.env)
+  return (source) => (source.split(' ').at(-1) === 'manual' ? manual : rules)
+}
 
 /** Good to be the only one left: neither suspect nor partial. */
 export const isGood = (snapshot: Snapshot): boolean => snapshot.suspect === undefined && !snapshot.partial

@@ -1,5 +1,6 @@
 // The keys of target.env and defaults.env: what each means, its form, and its default. docs/kedge-target.5 follows this table.
 
+import { nearest } from './nearest.ts'
 import type { EngineName } from './rows.ts'
 
 export type Form =
@@ -64,7 +65,7 @@ export const keys = {
     engine: 'rsync',
   },
   KEEP_MANUAL_WITHIN: { ...within('those made with --manual'), engine: 'rsync' },
-  KEEP_BASES: { form: 'yes', help: 'never delete a snapshot that one was made from which stays', default: 'no', engine: 'rsync' },
+  KEEP_BASES: { form: 'yes', help: 'keep the snapshot from which each one was made that the rules keep', default: 'no', engine: 'rsync' },
   KEEP_MIN: { form: 'count', help: 'never leave fewer than this of a source', default: '1' },
   PRUNE_MAX_DELETE: { form: 'count', help: 'delete at most so many snapshots in one run without a digest', default: '20' },
   SCHEDULE_BACKUP: schedule('a backup'),
@@ -171,8 +172,11 @@ export function wrongForm(
       return value.split(' ').length <= 2 && parse.size(value.split(' ')[0] ?? '') !== undefined && /^\S+( \d+)?$/.test(value)
         ? undefined
         : 'not a size, or a size and a number of inodes, such as 2G 50000'
-    case 'engine':
-      return value in passedThrough ? undefined : `not an engine: ${Object.keys(passedThrough).join(', ')}`
+    case 'engine': {
+      if (Object.hasOwn(passedThrough, value)) return undefined
+      const like = nearest(value, Object.keys(passedThrough))
+      return like ? `not an engine (did you mean ${like}?)` : `not an engine: ${Object.keys(passedThrough).join(', ')}`
+    }
     default:
       return undefined
   }

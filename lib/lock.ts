@@ -1,5 +1,5 @@
 // One writing run a target; stale locks told from live ones. How the files exclude is in generation.ts, who is alive in process.ts.
-import { closeSync, mkdirSync } from 'node:fs'
+import { closeSync, futimesSync, mkdirSync } from 'node:fs'
 import { hostname, uptime } from 'node:os'
 import { basename, dirname, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -11,6 +11,8 @@ export type { Holder }
 export type Lock = {
   /** Adds the group of a child; written when the call returns. */
   note: (pgid: number) => Promise<void>
+  /** Shows that the holder lives: see `shared`. */
+  renew: () => void
   /** A second call does nothing. */
   release: () => Promise<void>
   /**
@@ -25,10 +27,18 @@ export type Options = {
   signal?: AbortSignal | undefined
   /** Once for each holder that is waited for; undefined where its file is unreadable. */
   onWait?: ((holder: Holder | undefined) => void) | undefined
+  /**
+   * Other machines see the folder too. Its holder renews the lock; one that renews it is alive, whatever its host and its boot say.
+   * `what` names what is locked, `hint` says what to do about a holder.
+   */
+  shared?: { what: string; hint: string } | undefined
 }
 
+/** Seconds: a holder renews a shared lock so often. */
+export const renewal = 15
 // Seconds, milliseconds, and how many dead holders a lock carries on.
 const tornAge = 5
+const unrenewed = 4 * renewal
 const sureFor = 2000
 const keptCrashes = 8
 
@@ -39,17 +49,18 @@ const keptCrashes = 8
 export async function take(dir: string, name: string, holder: { run: string; verb: string }, options: Options = {}): Promise<Lock> {
   if (!/^[\w-]+$/.test(name)) throw new Error(`not the name of a lock: '${name}'`)
   const deadline = performance.now() + (options.wait ?? 0) * 1000
-  const action = `cannot lock target '${targetOf(dir)}' for ${holder.verb}`
+  const { shared } = options
+  const action = `cannot lock ${shared?.what ?? `target '${targetOf(dir)}'`} for ${holder.verb}`
   let seen = { n: 0, until: 0 }
   try {
     mkdirSync(dir, { recursive: true, mode: 0o700 })
     for (let pause = 50; ; pause = Math.min(2 * pause, 1000)) {
       options.signal?.throwIfAborted()
       const sure = performance.now() < seen.until ? seen.n : 0
-      const result = await attempt(dir, name, holder, sure)
+      const result = await attempt(dir, name, holder, sure, shared !== undefined)
       if ('release' in result) return result
       const left = deadline - performance.now()
-      if (left <= 0) throw locked(dir, action, result)
+      if (left <= 0) throw locked(dir, action, result, shared?.hint)
       if (result.n !== seen.n) options.onWait?.(result.holder)
       if (result.n !== sure) seen = { n: result.n, until: performance.now() + sureFor }
       await rest(Math.min(pause * (0.5 + Math.random() / 2), left), options.signal)
@@ -60,12 +71,18 @@ export async function take(dir: string, name: string, holder: { run: string; ver
 }
 
 // The lock, or who holds it. `sure` is a number that was seen held a moment ago.
-async function attempt(dir: string, name: string, { run, verb }: { run: string; verb: string }, sure: number): Promise<Lock | Generation> {
+async function attempt(
+  dir: string,
+  name: string,
+  { run, verb }: { run: string; verb: string },
+  sure: number,
+  shared: boolean,
+): Promise<Lock | Generation> {
   for (;;) {
     const found = highest(dir, name)
     let crashed: Holder[] = []
     if (found && found.end !== 'released') {
-      const state = await stateOf(found, found.n === sure && !found.end)
+      const state = await stateOf(found, shared, found.n === sure && !found.end)
       if (found.end !== 'broken' && state !== 'no') return found
       // What it noted between the reading and its death must be judged too.
       if (highest(dir, name)?.text !== found.text) continue
@@ -73,7 +90,7 @@ async function attempt(dir: string, name: string, { run, verb }: { run: string; 
     }
     const n = (found?.n ?? 0) + 1
     const mine: Omit<Holder, 'groups'> = { run, verb, at: new Date().toISOString(), ...identity() }
-    const descriptor = add(dir, name, n, { ...mine, crashed })
+    const descriptor = add(dir, name, n, { ...mine, crashed }, shared)
     if (descriptor !== undefined) return held(descriptor, crashed)
   }
 }
@@ -87,6 +104,10 @@ function held(descriptor: number, crashed: readonly Holder[]): Lock {
       if (!isPid(pgid, 2)) throw new Error(`not a process group: ${pgid}`)
       append(descriptor, { group: { pgid, started: uptime() } })
     },
+    renew() {
+      const now = new Date()
+      if (open) futimesSync(descriptor, now, now)
+    },
     async release() {
       if (!open) return
       open = false
@@ -99,18 +120,26 @@ function held(descriptor: number, crashed: readonly Holder[]): Lock {
   }
 }
 
-// A file without a holder comes from a power cut; one that is young may be a network's late view of a whole one.
-async function stateOf({ holder, age }: Generation, sure = false): Promise<Alive> {
-  if (!holder) return age < tornAge ? 'unknown' : 'no'
-  return await alive(holder, holder.groups, sure)
+// A file without a holder comes from a power cut; one that is young may be a network's late view of a whole one. A shared one may be of
+// another machine, and is flushed before it is there: only a hand takes it away.
+async function stateOf({ holder, age }: Generation, shared: boolean, sure = false): Promise<Alive> {
+  if (!holder) return shared || age < tornAge ? 'unknown' : 'no'
+  const found = await alive(holder, holder.groups, sure)
+  if (!shared || age > unrenewed) return found
+  if (found === 'unknown') return 'yes'
+  // Two machines may have one name.
+  return found === 'no' && holder.boot !== identity().boot ? 'unknown' : found
 }
 
 /** All locks in the folder that nobody released, dead ones included. `n` is what breakLock wants. */
-export async function holders(dir: string): Promise<{ name: string; n: number; holder: Holder | undefined; alive: Alive }[]> {
+export async function holders(
+  dir: string,
+  shared = false,
+): Promise<{ name: string; n: number; holder: Holder | undefined; alive: Alive }[]> {
   const result = []
   for (const name of namesOf(dir)) {
     const found = highest(dir, name)
-    if (found && !found.end) result.push({ name, n: found.n, holder: found.holder, alive: await stateOf(found) })
+    if (found && !found.end) result.push({ name, n: found.n, holder: found.holder, alive: await stateOf(found, shared) })
   }
   return result
 }
@@ -145,15 +174,14 @@ async function rest(milliseconds: number, signal: AbortSignal | undefined): Prom
   }
 }
 
-function locked(dir: string, action: string, { holder }: Generation): Failure {
-  const target = targetOf(dir)
-  const hint = `--wait=SECONDS waits for it, 'kedge unlock ${target}' shows whether its holder lives`
+function locked(dir: string, action: string, { holder, age }: Generation, shared: string | undefined): Failure {
+  const hint = shared ?? `--wait=SECONDS waits for it, 'kedge unlock ${targetOf(dir)}' shows whether its holder lives`
   if (!holder) return new Failure('locked', `${action}: held by a run whose lock cannot be read`, { hint })
   const { run, verb, pid, host, at, groups } = holder
   const orphan = host === hostname() && !exists(pid) ? groups.findLast(({ pgid }) => exists(-pgid)) : undefined
   const by = orphan
     ? `process group ${orphan.pgid}, left by run ${run} (${verb}, pid ${pid}, since ${at})`
-    : `run ${run} (${verb}, pid ${pid} on host ${host}, since ${at})`
+    : `run ${run} (${verb}, pid ${pid} on host ${host}, since ${at}${shared ? `, last sign of life ${Math.round(age)} s ago` : ''})`
   return new Failure('locked', `${action}: held by ${by}`, { hint })
 }
 

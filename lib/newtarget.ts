@@ -3,13 +3,16 @@ import { resolve } from 'node:path'
 import type { Provider } from './contract.ts'
 import { formatEnv } from './env.ts'
 import { Failure } from './failure.ts'
+import type { EngineName } from './rows.ts'
 import { isSecretKey } from './secretkeys.ts'
 
 export type Wishes = {
   readonly name: string
   readonly paths: readonly string[]
   readonly excludes: readonly string[]
-  readonly repository: string
+  readonly engine: EngineName
+  /** The settings that say where the store is, and whose paths are saved. */
+  readonly place: Readonly<Record<string, string>>
   /** KEEP_* and SCHEDULE_BACKUP, and what --set gave; those of the house's defaults are not among them. */
   readonly settings: Readonly<Record<string, string>>
   readonly secret: Provider
@@ -48,29 +51,27 @@ export function settingOf(text: string): [string, string] {
   return [key, value]
 }
 
-/** A repository as restic names it; a folder on this machine is made absolute. Failure 'misuse' where it holds a password. */
-export function repositoryOf(text: string, cwd: string): string {
-  if (text === '' || /[\0\n]/.test(text)) throw misuse(`not a repository: '${text}'`)
-  if (/\/\/[^/@]*:[^/@]*@/.test(text)) {
-    const hint = 'leave it out, and give RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD with --secrets-fd N (kedge-target(5) says more)'
-    throw misuse('refusing the repository: it holds a password, which others see in the arguments and in target.env', hint)
-  }
-  if (/^(sftp|s3|rest|b2|azure|gs|swift|rclone):/.test(text)) return text
-  if (/^[a-z0-9]{2,}:(?!\/[^/])/.test(text) && !text.startsWith('local:')) {
-    throw misuse(`not a repository: '${text}'`, 'a folder, or sftp: s3: rest: b2: azure: gs: swift: rclone: and a place')
-  }
-  return resolve(cwd, text.replace(/^local:/, ''))
-}
-
-/** A path to save: absolute, one line. */
-export function pathOf(text: string, cwd: string): string {
+/** A path to save: absolute, one line. `cwd`: from which it counts; undefined: it is another host's. */
+export function pathOf(text: string, cwd: string | undefined): string {
   if (text === '' || /[\0\n\r]/.test(text)) throw misuse(`cannot save '${text}': a name with a line end does not fit in the file paths`)
-  return resolve(cwd, text)
+  if (cwd === undefined && !text.startsWith('/')) throw misuse(`not an absolute path: '${text}'`, 'it is one of another host')
+  return resolve(cwd ?? '/', text)
 }
 
 /** Whether a path lies in one of the folders, or is it. */
 export const liesIn = (path: string, folders: readonly string[]): string | undefined =>
   folders.find((folder) => path === folder || path.startsWith(folder === '/' ? '/' : `${folder}/`))
+
+/** What has an option of its own is not given with --set. */
+const options = {
+  ENGINE: 'engine',
+  RESTIC_REPOSITORY: 'repo',
+  STORE: 'store',
+  SOURCE_HOST: 'source-host',
+  SOURCE_PORT: 'source-port',
+  SECRET: 'secret',
+  SNAPSHOTS_OF: 'copy-of',
+}
 
 /** The plain files of the folder. Failure 'config' for a setting that no file can hold. */
 export function planTarget(wishes: Wishes): PlannedFile[] {
@@ -81,12 +82,11 @@ export function planTarget(wishes: Wishes): PlannedFile[] {
     files.push({ name: file, text: `# ${comment}\n${lines.map((line) => `${line}\n`).join('')}` })
   if (wishes.snapshotsOf.length === 0) list('paths', `What '${name}' saves: one absolute path a line.`, paths)
   if (excludes.length > 0) list('exclude', `What '${name}' leaves out: one pattern a line, as for restic's --exclude-file.`, excludes)
-  if (Object.keys(settings).some((key) => ['RESTIC_REPOSITORY', 'SECRET', 'SNAPSHOTS_OF'].includes(key)))
-    throw misuse("option '--set': RESTIC_REPOSITORY is --repo, SECRET is --secret, SNAPSHOTS_OF is --copy-of")
+  for (const [key, option] of Object.entries(options)) if (key in settings) throw misuse(`option '--set': ${key} is --${option}`)
   return files
 }
 
-function envText({ name, repository, settings, secret, snapshotsOf }: Wishes): string {
+function envText({ name, engine, place, settings, secret, snapshotsOf }: Wishes): string {
   const kindOf = (key: string) => (key.startsWith('KEEP_') ? 'keep' : key === 'SCHEDULE_BACKUP' ? 'when' : 'rest')
   const of = (kind: string) => Object.entries(settings).filter(([key]) => kindOf(key) === kind)
   const second = snapshotsOf.length > 0
@@ -94,7 +94,7 @@ function envText({ name, repository, settings, secret, snapshotsOf }: Wishes): s
     entries.length > 0 ? `\n# ${comment}\n${formatEnv(entries)}` : ''
   return (
     `# The settings of kedge's target '${name}'. kedge-target(5) has every key; 'kedge config ${name}' shows those in force.\n` +
-    formatEnv({ ...(settings.ENGINE === undefined && { ENGINE: 'restic' }), RESTIC_REPOSITORY: repository, SECRET: secret }) +
+    formatEnv({ ENGINE: engine, ...place, SECRET: secret }) +
     (second ? block('A second store: whose snapshots copy brings here.', [['SNAPSHOTS_OF', snapshotsOf.join(' ')]]) : '') +
     block('What prune keeps.', of('keep')) +
     block('When a backup is due. H stands for a time that is drawn from the name of the target.', of('when')) +

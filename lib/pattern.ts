@@ -111,19 +111,27 @@ export function judge(patterns: readonly Pattern[], path: string): [boolean, boo
   return [matched, below]
 }
 
+/** Whether `find` lists a path for one of the patterns: what lies below a folder that matches is listed too, and a ! counts for nothing. */
+export const finds = (patterns: readonly Pattern[], path: string): boolean => patterns.some(({ parts }) => matches(parts, path.split('/')))
+
+/** No snapshot of the target has what was looked for. */
+export const nothingFound = (target: string, patterns: readonly string[]): Failure =>
+  new Failure('empty', `nothing found in the snapshots of '${target}': ${patterns.map((each) => `'${each}'`).join(', ')}`)
+
 /**
- * Says of each path in the order of `restic ls` (a folder before what is in it) whether `restic restore` with these patterns brings
- * it. Either list may be empty, one has to be.
+ * Says of each path, a folder before what is in it, whether `restic restore` with these patterns brings it. Either list may be empty,
+ * one has to be. What is in a folder need not follow at once: among sorted bytes 'a-b' comes between 'a' and 'a/b'.
  */
 export function selection(include: readonly string[], exclude: readonly string[]): (path: string, folder: boolean) => boolean {
   const patterns = (include.length > 0 ? include : exclude).filter(Boolean).map(parsePattern)
-  let closed: string | undefined
+  let closed: string[] = []
   return (path, folder) => {
-    if (closed !== undefined && path.startsWith(closed)) return false
+    closed = closed.filter((each) => path.startsWith(each))
+    if (closed.some((each) => path[each.length] === '/')) return false
     if (patterns.length === 0) return true
     const [matched, below] = judge(patterns, path)
     const selected = include.length > 0 ? matched : !matched
-    if (folder && !(include.length > 0 ? below : selected)) closed = `${path}/`
+    if (folder && !(include.length > 0 ? below : selected)) closed.push(path)
     return selected
   }
 }

@@ -4,6 +4,8 @@ import type { RunContext, Target } from './contract.ts'
 import { setEnvKey } from './env.ts'
 import { Failure } from './failure.ts'
 import { changeText } from './inplace.ts'
+import type { CommandLine } from './rows.ts'
+import { quote } from './shell.ts'
 
 /** Where the file cannot be written (another's, read-only /etc, a mount of its own), the line to add is said and the run is a warning. */
 export async function pinStore(target: Target, id: string, context: RunContext): Promise<void> {
@@ -17,4 +19,13 @@ export async function pinStore(target: Target, id: string, context: RunContext):
     if (!refused && code !== 'EACCES' && code !== 'EROFS' && code !== 'EPERM') throw error
     context.warn(`cannot write '${file}': add the line STORE_ID=${id}`, 'partial')
   }
+}
+
+/** The pin by hand. `shown`: the command that prints the JSON with the store's id. */
+export function* pinnedByHand(target: Target, shown: string): Generator<CommandLine> {
+  const [file, fresh] = [quote(join(target.dir, 'target.env')), quote(join(target.dir, '.target.env.new'))]
+  const id = `sed -n 's/.*"id": *"\\([0-9a-f]*\\)".*/\\1/p'`
+  yield { kind: 'command', command: `id=$(${shown} | ${id})` }
+  const text = `{ grep -v '^STORE_ID=' ${file}; echo "STORE_ID=\${id:?no store}"; }`
+  yield { kind: 'command', command: `cp -p ${file} ${fresh} && ${text} > ${fresh} && mv ${fresh} ${file}` }
 }

@@ -8,8 +8,14 @@ import { makeState, readJson, replaceFile } from './ledger.ts'
 import { stateDir } from './paths.ts'
 import { digest } from './retain.ts'
 
-/** `ids`: the snapshots to delete; `digest` names them and the store; `made` is RFC 3339. */
-export type SavedPlan = { readonly store: string; readonly digest: string; readonly made: string; readonly ids: readonly string[] }
+/** `ids`: the snapshots to delete; `digest` names them and the store; `made` is RFC 3339; `freed`: bytes, where the engine can tell. */
+export type SavedPlan = {
+  readonly store: string
+  readonly digest: string
+  readonly made: string
+  readonly ids: readonly string[]
+  readonly freed?: number
+}
 
 const planFile = (target: string) => join(stateDir(target), 'plan.json')
 const unprunedFile = (target: string) => join(stateDir(target), 'unpruned.json')

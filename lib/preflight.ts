@@ -25,7 +25,8 @@ export async function gather(verb: string, target: Target, options: { names?: re
   }
 }
 
-const presence = (paths: readonly string[], here: boolean) => (here ? presentPaths(paths) : { present: [...paths], missing: [] })
+/** Of another host's paths only that there are some. */
+const presence = async (paths: readonly string[], here: boolean) => (here || paths.length === 0 ? await presentPaths(paths) : undefined)
 
 /** What the last check or drill that found damage said, until one is good. */
 function damageIn(last: Last): string | undefined {

@@ -59,12 +59,12 @@ export async function* removeTarget(name: string, agreed: boolean, context: Cont
   if (real !== dir) context.log(`'${dir}' was a link: the folder '${real}' is left where it is`)
   for (const other of await naming(name)) context.log(`warning: ${other} still names '${name}'`)
   context.log(`'kedge schedule install' takes away what started its runs`)
-  context.log(`the repository is untouched; the target, with its secrets, is in '${archive}': tar -xzpf puts it back with -C /`)
+  context.log(`the store is untouched; the target, with its secrets and keys, is in '${archive}': tar -xzpf puts it back with -C /`)
 }
 
 async function agree(name: string, context: Context): Promise<void> {
   if (!context.ask) throw new Failure('misuse', 'option missing: --yes', { hint: 'without a terminal nobody can be asked' })
-  const answer = await context.ask(`remove target '${name}'? Its repository stays (yes/no):`)
+  const answer = await context.ask(`remove target '${name}'? Its store stays (yes/no):`)
   if (!/^y(es)?$/i.test(answer.trim())) throw new Failure('misuse', `target '${name}' stays: the answer was not 'yes'`)
 }
 

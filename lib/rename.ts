@@ -1,16 +1,15 @@
 // Gives a target another name: state and cache first, its folder last, so that the same call again goes on where one was cut off.
-// The snapshots keep the tag of the old name, and SNAPSHOTS_OF says so.
+// The snapshots keep what marks them as the old name's, and SNAPSHOTS_OF says so.
 import { mkdir, mkdtemp, rename as move, rm } from 'node:fs/promises'
-import { hostname } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import type { Context, Target } from './contract.ts'
-import { toolOf } from './engine.ts'
+import { sheetOf, traitsOf } from './engine.ts'
 import { setEnvKey } from './env.ts'
 import { Failure } from './failure.ts'
 import { changeText } from './inplace.ts'
 import { words } from './keys.ts'
 import { cacheDir, stateDir, targetsDir } from './paths.ts'
-import { recoverySheet, sheetFile } from './recovery.ts'
+import { sheetFile } from './recovery.ts'
 import type { FileRow } from './rows/house.ts'
 import type { CommandLine } from './rows.ts'
 import { sealSecrets } from './seal.ts'
@@ -23,7 +22,7 @@ import { holdWhole } from './whole.ts'
 /** One key of a file that is to have another value. */
 export type Edit = { readonly file: string; readonly key: string; readonly value: string }
 
-/** What SNAPSHOTS_OF must be, so that the snapshots with the old name's tag still belong to the target. Pure. */
+/** What SNAPSHOTS_OF must be, so that the snapshots of the old name still belong to the target. Pure. */
 export function namesAfter(snapshotsOf: string | undefined, old: string, now: string): string[] {
   const names = words(snapshotsOf)
   // A second store holds those of others, and none under its own name.
@@ -39,7 +38,7 @@ export function editsOf(other: Target, old: string, now: string): Edit[] {
   if (copies.includes(old))
     edits.push({ file, key: 'COPY_TO', value: [...new Set(copies.map((name) => (name === old ? now : name)))].join(' ') })
   const names = words(other.env.SNAPSHOTS_OF)
-  // There lie snapshots with the old tag, and there will be some with the new one.
+  // There lie snapshots of the old name, and there will be some of the new one.
   if (names.includes(old) && !names.includes(now)) {
     edits.push({ file, key: 'SNAPSHOTS_OF', value: names.flatMap((name) => (name === old ? [now, old] : [name])).join(' ') })
   }
@@ -104,7 +103,8 @@ export async function* renameTarget(old: string, now: string, context: Context):
   } finally {
     await release()
   }
-  context.log(`the snapshots keep the tag kedge:${old}: SNAPSHOTS_OF='${names}' takes them in`)
+  const { markOf } = await traitsOf(target.engine)
+  context.log(`the snapshots keep ${markOf(target, old)}: SNAPSHOTS_OF='${names}' takes them in`)
   context.log(`'kedge schedule install' renews what starts its runs; crontabs and recovery sheets that name '${old}' want the new name too`)
 }
 
@@ -161,8 +161,8 @@ async function rewriteSheet(name: string): Promise<string | undefined> {
   const target = await loadTarget(name)
   const file = sheetFile(target.dir)
   if (!(await exists(file))) return undefined
-  const tool = await toolOf(target)
-  await changeText(file, () => recoverySheet({ target, host: hostname(), date: new Date(), tool, secrets: undefined }))
+  const text = await sheetOf(target)
+  await changeText(file, () => text)
   return file
 }
 

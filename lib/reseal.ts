@@ -1,11 +1,10 @@
 // Secrets moved to another passphrase, key or provider. The new file is written and proven first, SECRET= is switched by one
 // replacement of target.env, and only then the old file goes: a call that was cut off leaves a target that opens, and the next ends it.
 import { readFile, rm } from 'node:fs/promises'
-import { hostname } from 'node:os'
 import { join } from 'node:path'
 import type { Context, Provider, Rows, RunContext, Target } from './contract.ts'
 import { discard, isThere, leavingOf, namesOf, sayKept } from './discard.ts'
-import { toolOf } from './engine.ts'
+import { sheetOf } from './engine.ts'
 import { setEnvKey } from './env.ts'
 import { Failure } from './failure.ts'
 import { changeText, realFile, syncFolder } from './inplace.ts'
@@ -13,7 +12,7 @@ import { isAbsent, readJson, replaceFile } from './ledger.ts'
 import { perform } from './lifecycle.ts'
 import { newPassphrase, typedTwice } from './newpassphrase.ts'
 import { stateDir } from './paths.ts'
-import { heading, recoverySheet, sheetFile } from './recovery.ts'
+import { heading, sheetFile } from './recovery.ts'
 import type { FileRow } from './rows/house.ts'
 import type { CommandLine } from './rows.ts'
 import { type How, sealText, sweepHalves } from './seal.ts'
@@ -180,8 +179,8 @@ async function told(target: Target, { from, to }: Move, context: RunContext): Pr
     throw error
   })
   if (text.startsWith(heading)) {
-    const tool = await toolOf(target)
-    await changeText(file, () => recoverySheet({ target, host: hostname(), date: new Date(), tool, secrets: undefined }))
+    const sheet = await sheetOf(target)
+    await changeText(file, () => sheet)
   }
   context.log(
     `the secrets of '${target.name}' are in '${secretFile(target.dir, to)}' now: the recovery sheet that is kept elsewhere is void`,

@@ -7,20 +7,9 @@
 // - restic 0.14 knows no 'unlimited' (its -1 keeps nothing), and does not keep the oldest snapshot while a rule has counts left.
 import { createHash } from 'node:crypto'
 import { Failure } from './failure.ts'
+import { periods, type Rules } from './keeprules.ts'
 import { back, type Calendar, calendarIn, DAY, dateOf, instantOf, type Offset, offsetIn, type Span } from './zone.ts'
 
-const periods = ['hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const satisfies readonly (keyof Calendar)[]
-type Period = (typeof periods)[number]
-/** A duration, and how the setting spells it. */
-type Within = Span & { readonly text: string }
-export type Rules = {
-  /** How many to keep of each; Infinity keeps all, 0 is off. */
-  readonly counts: Readonly<Record<'last' | Period, number>>
-  readonly within: Readonly<Partial<Record<'all' | Period, Within>>>
-  /** A snapshot with any of these is kept. */
-  readonly tags: readonly string[]
-  readonly min: number
-}
 /** A snapshot as the rules see it; `time` is RFC 3339, with as many digits as nanoseconds have. */
 export type Kept = {
   readonly id: string
@@ -31,11 +20,15 @@ export type Kept = {
   readonly suspect?: boolean
   /** Made by a backup that left something out. */
   readonly partial?: boolean
-  /** Of a list of names: no scheduled backup adds to its group. */
+  /** Of a list of names, or made by hand: no scheduled backup adds to its group. */
   readonly subset?: boolean
+  /** The id of the snapshot that it was made from. */
+  readonly base?: string
   /** Other targets that it belongs to as well: then it is kept. */
   readonly others?: readonly string[]
 }
+/** The rules of a group, where they differ. */
+export type RulesOf = Rules | ((group: string) => Rules)
 export type Planned = {
   readonly id: string
   readonly time: string
@@ -55,52 +48,22 @@ export type Day = {
 type Item = { readonly snapshot: Kept; readonly at: number; readonly nano: number }
 
 /**
- * The rules that KEEP_* settings ask for. An empty value or 0 switches a rule off, so that a target can take back a default.
- * KEEP_TAGS is a comma-separated list; each tag keeps by itself, as with several --keep-tag. All faults are returned at once.
- */
-export function parseKeep(env: Readonly<Record<string, string>>): { rules: Rules; faults: { key: string; message: string }[] } {
-  const faults: { key: string; message: string }[] = []
-  const number = (key: string, unlimited: boolean, absent = 0): number => {
-    const value = env[key]?.trim()
-    if (value === undefined) return absent
-    if (unlimited && value === 'unlimited') return Infinity
-    if (/^\d*$/.test(value)) return Number(value)
-    faults.push({ key, message: `'${value}' is not a whole number${unlimited ? " or 'unlimited'" : ''}` })
-    return absent
-  }
-  const counts = { last: number('KEEP_LAST', true), hourly: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 }
-  const within: Partial<Record<'all' | Period, Within>> = {}
-  const span = (name: 'all' | Period, key: string) => {
-    const text = env[key]?.trim() ?? ''
-    const found = /^(?:(\d+)y)?(?:(\d+)m)?(?:(\d+)d)?(?:(\d+)h)?$/.exec(text === '0' ? '' : text)
-    if (!found) faults.push({ key, message: `'${text}' is not a duration such as 1y5m7d2h` })
-    const [years = 0, months = 0, days = 0, hours = 0] = found?.slice(1).map((part) => Number(part ?? 0)) ?? []
-    if (years + months + days + hours > 0) within[name] = { text, months: years * 12 + months, days, hours }
-  }
-  span('all', 'KEEP_WITHIN')
-  for (const period of periods) {
-    counts[period] = number(`KEEP_${period.toUpperCase()}`, true)
-    span(period, `KEEP_WITHIN_${period.toUpperCase()}`)
-  }
-  const tags = (env.KEEP_TAGS ?? '').split(',').map((tag) => tag.trim())
-  return { rules: { counts, within, tags: tags.filter((tag) => tag !== ''), min: number('KEEP_MIN', false, 1) }, faults }
-}
-
-/**
  * What becomes of each snapshot, group by group, each with the newest first. `maxDelete` is the most that one run may delete
- * over all groups: the oldest go first, and the rest is 'later'. Snapshots dated after `now` do not stretch a within rule.
+ * over all groups: the oldest go first, and the rest is 'later'. Snapshots dated after `now` do not stretch a within rule. `bases`: what a
+ * snapshot that stays was made from stays as well, but not what that one was made from: that would be all there ever were.
  * Throws a Failure when a time cannot be read, since a wrong age could delete the wrong snapshot.
  */
 export function plan(
   snapshots: readonly Kept[],
-  rules: Rules,
-  options: { readonly zone: string; readonly now: Date; readonly maxDelete?: number | undefined },
+  rules: RulesOf,
+  options: { readonly zone: string; readonly now: Date; readonly maxDelete?: number | undefined; readonly bases?: boolean },
 ): Planned[] {
   const offset = offsetIn(options.zone)
-  const groups = [...groupsOf(snapshots.map(itemOf)).values()].map((items) => ({
+  const groups = [...groupsOf(snapshots.map(itemOf))].map(([group, items]) => ({
     items,
-    holds: reasonsOf(items, rules, offset, options.now.getTime()),
+    holds: reasonsOf(items, ofGroup(rules, group), offset, options.now.getTime()),
   }))
+  if (options.bases) holdBases(groups)
   const limit = options.maxDelete ?? Infinity
   const oldest = (items: readonly Item[]) => items.slice(Math.max(0, items.length - limit))
   const doomed = groups.flatMap(({ items, holds }) => oldest(items.filter((_, index) => !holds[index])))
@@ -131,14 +94,15 @@ export function digest(store: string, ids: readonly string[]): string {
 
 /**
  * What would exist at the end of each of the next `days` local days, today (the day of `now`) included, if the backups ran
- * when `backups` says and each day ended with a prune without a limit. A backup adds a snapshot to every group but lists of names.
+ * when `backups` says and each day ended with a prune without a limit. A backup adds a snapshot, made from the newest, to every group but
+ * lists of names and what is made by hand.
  * `times` and `oldest` are RFC 3339, the newest first; a day that the zone skips has no row.
  */
 export function simulate(
   existing: readonly Kept[],
   backups: readonly Date[],
-  rules: Rules,
-  options: { readonly zone: string; readonly days: number; readonly now: Date },
+  rules: RulesOf,
+  options: { readonly zone: string; readonly days: number; readonly now: Date; readonly bases?: boolean },
 ): Day[] {
   const offset = offsetIn(options.zone)
   const dayOf = (instant: number) => Math.floor((instant + offset(instant)) / DAY)
@@ -155,13 +119,19 @@ export function simulate(
     let deleted = 0
     const started = next
     while (next < coming.length && (coming[next] ?? end) < end) next++
-    for (const [group, items] of groups) {
+    const judged = [...groups].map(([group, items]) => {
+      let base = items[0]?.snapshot.id
       for (const at of grows(items) ? coming.slice(started, next) : []) {
         const time = new Date(at).toISOString()
-        items.push({ snapshot: { id: `${group} ${time}`, time, group, tags: [] }, at, nano: 0 })
+        const id = `${group} ${time}`
+        items.push({ snapshot: { id, time, group, tags: [], ...(base !== undefined && { base }) }, at, nano: 0 })
+        base = id
       }
       items.sort(newestFirst)
-      const holds = reasonsOf(items, rules, offset, end)
+      return { group, items, holds: reasonsOf(items, ofGroup(rules, group), offset, end) }
+    })
+    if (options.bases) holdBases(judged)
+    for (const { group, items, holds } of judged) {
       const left = items.filter((_, index) => holds[index] !== undefined)
       deleted += items.length - left.length
       groups.set(group, left)
@@ -176,6 +146,19 @@ export function simulate(
     })
   }
   return result
+}
+
+const ofGroup = (rules: RulesOf, group: string): Rules => (typeof rules === 'function' ? rules(group) : rules)
+
+/** Adds a reason for what a held item was made from, whatever group that is in. */
+function holdBases(groups: readonly { items: readonly Item[]; holds: (string[] | undefined)[] }[]): void {
+  const staying = groups.flatMap(({ items, holds }) => items.filter((_, index) => holds[index]))
+  const needed = new Map(staying.flatMap(({ snapshot: { id, base } }) => (base === undefined ? [] : [[base, id] as const])))
+  for (const { items, holds } of groups)
+    for (const [index, { snapshot }] of items.entries()) {
+      const by = needed.get(snapshot.id)
+      if (by !== undefined) holds[index] = [...(holds[index] ?? []), `base of ${by}`]
+    }
 }
 
 /** Why each item of one group (the newest first) stays; an item without reasons may go. */

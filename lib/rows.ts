@@ -1,12 +1,15 @@
 // What commands yield: rows, by kind. Types only. Times are RFC 3339 in UTC, sizes bytes, durations seconds.
 import type { Class } from './failure.ts'
 import type {
+  AuthorizedKey,
   Ended,
   FileRow,
   Finding,
+  HostKeyRow,
   Outcome,
   Output,
   Primed,
+  Removed,
   Rotated,
   Scheduled,
   SecretRow,
@@ -16,7 +19,7 @@ import type {
 } from './rows/house.ts'
 
 export type EngineName = 'restic' | 'rsync'
-export type TargetRow = { kind: 'target'; target: string; engine: EngineName; store: string; groups: readonly string[] }
+export type TargetRow = { kind: 'target'; target: string; engine: EngineName | ''; store: string; groups: readonly string[] }
 export type Snapshot = {
   kind: 'snapshot'
   target: string
@@ -155,6 +158,8 @@ export type Drilled = {
   source: number
   /** Files whose restored content was verified against the repository's hashes only. */
   hashes: number
+  /** Files for which the store has no hash: size, mode and time are all that was compared. */
+  times?: number
   seconds: number
   /** The paths of the files, at most 100 of them. */
   sample: readonly string[]
@@ -251,6 +256,7 @@ export type Row =
   | PlanLine
   | Incomplete
   | Pruned
+  | Removed
   | SimulatedDay
   | Checked
   | Drilled
@@ -274,6 +280,8 @@ export type Row =
   | Output
   | Outcome
   | Primed
+  | AuthorizedKey
+  | HostKeyRow
   | Text
   | CommandLine
 export type Kind = Row['kind']

@@ -6,6 +6,7 @@ import type { Context, Rows, Target } from './contract.ts'
 import { blocked, type Found, ok, toFinding, warning } from './doctor/finding.ts'
 import { closed } from './doctor/place.ts'
 import { failed, store } from './doctor/store.ts'
+import { traitsOf } from './engine.ts'
 import { parseEnv } from './env.ts'
 import { Failure, statusOf, worst } from './failure.ts'
 import { duration } from './format.ts'
@@ -21,8 +22,9 @@ import { halvesOf } from './seal.ts'
 import { openByHand } from './sealbyhand.ts'
 import { openText } from './secret.ts'
 import { secretFile, secretFiles } from './secretfile.ts'
-import { credentialsOf, isSecretKey } from './secretkeys.ts'
+import { isSecretKey } from './secretkeys.ts'
 import { ownSecrets, pendingKeys, readSecrets } from './secrettext.ts'
+import type { Traits } from './traits.ts'
 
 /** The names of the secrets, each with its file and line. */
 export async function* showKeys(target: Target, context: Context): AsyncGenerator<Rows, number> {
@@ -44,7 +46,7 @@ export async function* showKeys(target: Target, context: Context): AsyncGenerato
 export async function* checkSecrets(target: Target, context: Context): AsyncGenerator<Rows, number> {
   if (context.mode === 'explain') {
     yield* preamble(target)
-    yield { kind: 'command', command: 'restic --no-cache cat config --no-lock' }
+    yield { kind: 'command', command: (await traitsOf(target.engine)).storeByHand(target) }
     return 0
   }
   const statuses: number[] = []
@@ -56,16 +58,17 @@ export async function* checkSecrets(target: Target, context: Context): AsyncGene
 }
 
 async function* findings(target: Target, context: Context): AsyncGenerator<Found> {
+  const traits = await traitsOf(target.engine)
   yield await closed('folder', target.dir)
   yield* files(target)
   if (target.secret === 'gpg') yield* recipients(target, context)
   const values = yield* opening(target, context)
   if (values) {
-    yield keys(target, ownSecrets(values))
+    yield keys(target, ownSecrets(values), traits)
     for await (const found of store(target, ownSecrets(values), context)) if (found.check === 'store') yield found
-    yield pending(target, values)
+    if (traits.password) yield pending(target, values)
   }
-  yield await age(target)
+  if (traits.password) yield await age(target)
 }
 
 async function* opening(target: Target, context: Context): AsyncGenerator<Found, Record<string, string> | undefined> {
@@ -86,15 +89,11 @@ async function* opening(target: Target, context: Context): AsyncGenerator<Found,
 }
 
 /** What the store's service, and the store, want. */
-function keys(target: Target, values: Readonly<Record<string, string>>): Found {
-  const all = { ...target.env, ...values }
-  const repository = all.RESTIC_REPOSITORY ?? ''
-  const password = ['RESTIC_PASSWORD', 'RESTIC_PASSWORD_FILE', 'RESTIC_PASSWORD_COMMAND'].some((key) => all[key])
-  if (!password) return blocked('keys', 'RESTIC_PASSWORD is missing', `kedge secret edit ${target.name}`, 'auth')
-  // Each service has other ways too (a role of the machine, a file): what is missing may be meant.
-  const missing = credentialsOf(repository).filter((key) => !all[key])
-  if (missing.length === 0) return ok('keys', `all that '${repository.split(':')[0] || 'the store'}' wants are there`)
-  return warning('keys', `not set: ${missing.join(', ')}`, `kedge secret edit ${target.name}, where the store does not open without them`)
+function keys(target: Target, values: Readonly<Record<string, string>>, { lacking }: Traits): Found {
+  const { missing, unset, text } = lacking({ ...target.env, ...values })
+  if (missing.length > 0) return blocked('keys', `${missing.join(', ')} is missing`, `kedge secret edit ${target.name}`, 'auth')
+  if (unset.length === 0) return ok('keys', text)
+  return warning('keys', `not set: ${unset.join(', ')}`, `kedge secret edit ${target.name}, where the store does not open without them`)
 }
 
 /** The file in force is closed to others, and no other lies beside it. */

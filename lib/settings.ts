@@ -20,7 +20,11 @@ const hidden = '(secret)'
 export const withoutLogin = (text: string): string => text.replace(/(\/\/[^/@:]*):[^/@]*@/, '$1@')
 
 /** All targets; one that does not load is listed too, with its fault on stderr and in the status. */
-export async function* listTargets(group: string | undefined, context: Context): AsyncGenerator<Rows, number> {
+export async function* listTargets(
+  group: string | undefined,
+  storeName: (target: Target) => Promise<string>,
+  context: Context,
+): AsyncGenerator<Rows, number> {
   if (context.mode === 'explain') {
     yield { kind: 'command', command: `ls ${quote(targetsDir())}` }
     return 0
@@ -28,14 +32,15 @@ export async function* listTargets(group: string | undefined, context: Context):
   const statuses: number[] = []
   for (const name of await targetNames()) {
     try {
-      const { engine, env } = await loadTarget(name)
+      const target = await loadTarget(name)
+      const { engine, env } = target
       const groups = words(env.GROUP)
       if (group !== undefined && !groups.includes(group)) continue
-      yield { kind: 'target', target: name, engine, store: withoutLogin(env.RESTIC_REPOSITORY ?? env.RESTIC_REPOSITORY_FILE ?? ''), groups }
+      yield { kind: 'target', target: name, engine, store: await storeName(target), groups }
     } catch (error) {
       if (!(error instanceof Failure)) throw error
       // What groups it is in is not known: it is listed, so that nobody misses it.
-      yield { kind: 'target', target: name, engine: 'restic', store: '', groups: [] }
+      yield { kind: 'target', target: name, engine: '', store: '', groups: [] }
       statuses.push(context.report(error))
     }
   }

@@ -1,14 +1,13 @@
 // The recovery sheet of a target brought to where the operator keeps it, and the note that it is there.
 import { rmSync } from 'node:fs'
 import { lstat, readFile, stat } from 'node:fs/promises'
-import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Context, Target } from './contract.ts'
 import { Failure } from './failure.ts'
 import { encryptByGpg } from './gpg.ts'
 import { makeState, readJson, replaceFile } from './ledger.ts'
 import { stateDir } from './paths.ts'
-import { heading, recoverySheet } from './recovery.ts'
+import { heading } from './recovery.ts'
 import type { FileRow } from './rows/house.ts'
 import type { CommandLine, Text } from './rows.ts'
 import { openSealed } from './secret.ts'
@@ -19,8 +18,8 @@ export type Wanted = {
   readonly withSecret: boolean
   readonly to: string | undefined
   readonly recipient: string | undefined
-  /** The installed tool, as the sheet names it. */
-  readonly tool: string | undefined
+  /** The page, with the secrets that are given. */
+  readonly page: (secrets?: Readonly<Record<string, string>>) => Promise<string>
 }
 
 /** The sheet as text, or written to a file that only its owner reads. Replaces nothing but an older sheet. */
@@ -28,7 +27,7 @@ export async function* giveSheet(target: Target, wanted: Wanted, context: Contex
   const to = wanted.to === undefined ? undefined : resolve(wanted.to)
   if (context.mode === 'explain') {
     const seal = wanted.recipient === undefined ? '' : ` | gpg --armor --encrypt --recipient ${quote(wanted.recipient)}`
-    const page = recoverySheet({ target, host: hostname(), date: new Date(), tool: wanted.tool, secrets: undefined })
+    const page = await wanted.page()
     yield { kind: 'command', command: `cat <<'END'${seal}${to === undefined ? '' : ` > ${quote(to)}`}\n${page}END` }
     return
   }
@@ -38,7 +37,7 @@ export async function* giveSheet(target: Target, wanted: Wanted, context: Contex
     return
   }
   const secrets = wanted.withSecret ? ownSecrets(await openSealed(target, context)) : undefined
-  const page = recoverySheet({ target, host: hostname(), date: new Date(), tool: wanted.tool, secrets })
+  const page = await wanted.page(secrets)
   const text =
     wanted.recipient === undefined ? page : await encryptByGpg(to ?? 'the recovery sheet', page, [wanted.recipient], context.signal)
   if (to === undefined) {

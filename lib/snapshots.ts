@@ -101,3 +101,19 @@ export function toDrill(snapshots: readonly Snapshot[], target: Named, name: str
   if (snapshots.length === 0) pick(snapshots, target, 'latest')
   return newestOfEach(snapshots)
 }
+
+/** What `list` is asked for; where a stream has no snapshot, the streams that have some are named. `snapshots`: the newest first. */
+export function listed(
+  snapshots: readonly Snapshot[],
+  target: Named,
+  { latest, stream }: { latest?: number; stream?: string },
+  log: (message: string) => void,
+): readonly Snapshot[] {
+  const wanted = stream === undefined ? snapshots : snapshots.filter((each) => each.stream === stream)
+  if (stream !== undefined && wanted.length === 0) {
+    const names = [...new Set(snapshots.flatMap((each) => each.stream ?? []))].sort()
+    const there = names.length > 0 ? `: there are ${names.map((name) => `'${name}'`).join(', ')}` : ''
+    log(`'${target.name}' has no snapshot of a stream '${stream}'${there}`)
+  }
+  return latest === undefined ? wanted : wanted.slice(0, latest)
+}

@@ -6,7 +6,7 @@ import { parseEnv } from './env.ts'
 import { untrusted } from './executable.ts'
 import { Failure } from './failure.ts'
 import { parseDuration, parseSize } from './format.ts'
-import { type KeyName, keys, passedThrough, words, wrongForm, wrongTag } from './keys.ts'
+import { type Key, type KeyName, keys, passedThrough, words, wrongForm, wrongTag } from './keys.ts'
 import { conceal } from './log.ts'
 import { nearest } from './nearest.ts'
 import { configDir, targetsDir } from './paths.ts'
@@ -105,8 +105,14 @@ export async function loadTarget(name: string, dir = targetDir(name)): Promise<T
   }
   const engine = (env.ENGINE || keys.ENGINE.default) as EngineName
   faults.push(...(await settingFaults(env, origin, engine, own)))
+  // What the house says for targets of another engine is none of this one's settings.
+  for (const key of Object.keys(env)) {
+    if (isFor(engine, key, env)) continue
+    delete env[key]
+    delete origin[key]
+  }
   for (const [key, { default: value }] of Object.entries(keys) as [KeyName, { default?: string }][])
-    if (value !== undefined) env[key] ??= value
+    if (value !== undefined && isFor(engine, key, env)) env[key] ??= value
   const listed = readPaths(join(dir, 'paths'))
   const streams = readStreams(join(dir, 'streams'))
   const { hooksOf } = await import('./hook.ts')
@@ -129,6 +135,13 @@ export async function loadTarget(name: string, dir = targetDir(name)): Promise<T
   })
 }
 
+/** Whether an engine's targets read a setting. */
+function isFor(engine: EngineName, key: string, env: Readonly<Record<string, string>>): boolean {
+  if (!Object.hasOwn(keys, key)) return passedThrough[engine]?.test(key) || words(env.PASS_ENV).includes(key)
+  const { engine: only }: Key = keys[key as KeyName]
+  return only === undefined || only === engine
+}
+
 async function settingFaults(env: Record<string, string>, origin: Record<string, Origin>, engine: string, own: string): Promise<string[]> {
   const faults: string[] = []
   const fault = (key: string, message: string) => faults.push(`${origin[key]?.file}:${origin[key]?.line}: ${key}: ${message}`)
@@ -142,14 +155,14 @@ async function settingFaults(env: Record<string, string>, origin: Record<string,
         continue
       }
       if (words(env.PASS_ENV).includes(key)) continue
-      if (origin[key]?.file !== own && Object.values(passedThrough).some((of) => of.test(key))) continue
+      // A default of the house may be meant for targets of another engine; of an engine that is none nothing can be said.
+      if ((origin[key]?.file !== own || !passed) && Object.values(passedThrough).some((of) => of.test(key))) continue
       const like = nearest(key, Object.keys(keys))
       fault(key, `unknown key${like ? `, did you mean ${like}?` : ''}`)
       continue
     }
     const only = 'engine' in known ? known.engine : undefined
-    // A default of the house may be meant for targets of another engine.
-    if (only && only !== engine && origin[key]?.file === own && value !== '') {
+    if (only && only !== engine && passed && origin[key]?.file === own && value !== '') {
       fault(key, `only the engine ${only} reads it, and this one is ${engine}`)
       continue
     }

@@ -9,6 +9,7 @@ import { contextEnv } from '../lib/console/context.ts'
 import { bounded, byGravity, errorLine, lastWords, outputRow } from '../lib/console/output.ts'
 import { secondsOf } from '../lib/console/seconds.ts'
 import type { Target } from '../lib/contract.ts'
+import restic from '../lib/engine/restic/traits.ts'
 import { callerEnv } from '../lib/env.ts'
 import { Failure, worst } from '../lib/failure.ts'
 import { handedSecrets, handing } from '../lib/handed.ts'
@@ -236,8 +237,8 @@ test('secrets are taken from the environment for exactly the target of the conte
 
 test('in the context of one target nothing of it reaches the tools of another, PASS_ENV or not', () => {
   const asking = target('web2', { PASS_ENV: 'AWS_PROFILE AWS_SECRET_ACCESS_KEY RESTIC_PASSWORD OTHER' })
-  const cache = { all: '/c', restic: '/c/web2/restic' }
-  const env = calledWith({ ...inside, OTHER: 'passed' }, () => contextEnv(asking, { RESTIC_PASSWORD: 'web2s' }, cache))
+  const cache = { all: '/c', own: { RESTIC_CACHE_DIR: '/c/web2/restic' } }
+  const env = calledWith({ ...inside, OTHER: 'passed' }, () => contextEnv(asking, { RESTIC_PASSWORD: 'web2s' }, cache, restic))
   assert.equal(env.OTHER, 'passed')
   assert.equal(env.RESTIC_PASSWORD, 'web2s')
   assert.equal(env.AWS_PROFILE, undefined)
@@ -255,10 +256,10 @@ test('in the context of one target nothing of it reaches the tools of another, P
 
 test('a password among the secrets wins over a password command of target.env, as it does in a run', () => {
   const own = target('web1', { RESTIC_PASSWORD_COMMAND: 'false', RESTIC_PASSWORD_FILE: '/x', RESTIC_REPOSITORY: '/r' })
-  const cache = { all: '/c', restic: '/c/web1/restic' }
-  const env = contextEnv(own, { RESTIC_PASSWORD: 'x' }, cache)
+  const cache = { all: '/c', own: { RESTIC_CACHE_DIR: '/c/web1/restic' } }
+  const env = contextEnv(own, { RESTIC_PASSWORD: 'x' }, cache, restic)
   assert.deepEqual([env.RESTIC_PASSWORD, env.RESTIC_PASSWORD_COMMAND, env.RESTIC_PASSWORD_FILE], ['x', undefined, undefined])
-  assert.equal(contextEnv(own, {}, cache).RESTIC_PASSWORD_COMMAND, 'false')
+  assert.equal(contextEnv(own, {}, cache, restic).RESTIC_PASSWORD_COMMAND, 'false')
 })
 
 // Lines of gpg 2.2.40.

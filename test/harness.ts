@@ -33,10 +33,19 @@ export function newest(): Restic {
   return restics().at(-1) as Restic
 }
 
+export type Rsync = { version: string; path: string }
+
+/** rsync in each version that the tests need, oldest first. Throws where ./test/run has not fetched them. */
+export function rsyncs(): Rsync[] {
+  const found = fs.existsSync(tools) ? fs.readdirSync(tools).filter((name) => /^rsync-\d+\.\d+\.\d+$/.test(name)) : []
+  assert.ok(found.length >= 2, `two versions of rsync in ${tools}: run ./test/run once`)
+  return found.sort().map((name) => ({ version: name.slice('rsync-'.length), path: path.join(tools, name, 'usr/bin/rsync') }))
+}
+
 export const promtool = path.join(tools, 'prometheus/usr/bin/promtool')
 
 /** A temporary folder (its real path), removed after the test. */
-export function scratch(t: TestContext): string {
+export function scratch(t: Pick<TestContext, 'after'>): string {
   const dir = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), 'kedge-')))
   t.after(() => fs.rmSync(dir, { recursive: true, force: true, maxRetries: 3 }))
   return dir
@@ -61,13 +70,15 @@ export type Machine = {
   state: string
   cache: string
   restic: Restic
+  /** The system's own where none was asked for. */
+  rsync?: Rsync
   env: Record<string, string>
 }
 
 const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
-/** A scratch folder with a home, kedge's folders, and a restic first in PATH (the newest unless another is given). */
-export function machine(t: TestContext, restic: Restic = newest()): Machine {
+/** A scratch folder with a home, kedge's folders, and first in PATH a restic (the newest unless another is given) and an rsync. */
+export function machine(t: TestContext, restic: Restic = newest(), rsync?: Rsync): Machine {
   const dir = scratch(t)
   const [home, bin, config, state, cache] = ['home', 'bin', 'etc', 'state', 'cache'].map((name) => path.join(dir, name)) as [
     string,
@@ -79,14 +90,19 @@ export function machine(t: TestContext, restic: Restic = newest()): Machine {
   for (const folder of [home, bin, config, state, cache]) fs.mkdirSync(folder, { mode: 0o700 })
   const env = {
     HOME: home,
-    PATH: [bin, path.dirname(restic.path), path.dirname(process.execPath), systemPath].join(':'),
+    PATH: [
+      bin,
+      ...[rsync, restic].flatMap((tool) => (tool ? path.dirname(tool.path) : [])),
+      path.dirname(process.execPath),
+      systemPath,
+    ].join(':'),
     LANG: 'C.UTF-8',
     TZ: 'UTC',
     KEDGE_CONFIG_DIR: config,
     KEDGE_STATE_DIR: state,
     KEDGE_CACHE_DIR: cache,
   }
-  return { t, dir, home, bin, config, state, cache, restic, env }
+  return { t, dir, home, bin, config, state, cache, restic, ...(rsync && { rsync }), env }
 }
 
 export type Result = {
@@ -209,21 +225,34 @@ export type NewTarget = { name: string; dir: string; repository: string; passwor
 
 /** Writes a target's folder by hand: restic, a local repository (not initialised), the provider `file`. */
 export function newTarget(machine: Machine, name: string, options: TargetOptions = {}): NewTarget {
-  const dir = path.join(machine.config, 'targets', name)
   const repository = options.env?.RESTIC_REPOSITORY ?? path.join(machine.dir, 'repositories', name)
   const password = options.secrets?.RESTIC_PASSWORD ?? `a password for ${name}`
+  const secrets = { RESTIC_PASSWORD: password, ...options.secrets }
+  const dir = writeTarget(machine, name, { ENGINE: 'restic', RESTIC_REPOSITORY: repository, SECRET: 'file' }, { ...options, secrets })
+  return { name, dir, repository, password }
+}
+
+/** `root`: the target's own folder in the store. */
+export type NewRsyncTarget = { name: string; dir: string; store: string; root: string }
+
+/** Writes a target's folder by hand: rsync, a local store (not initialised), and no secrets unless some are given. */
+export function newRsyncTarget(machine: Machine, name: string, options: TargetOptions = {}): NewRsyncTarget {
+  const store = options.env?.STORE ?? path.join(machine.dir, 'stores', name)
+  fs.mkdirSync(path.dirname(store), { recursive: true })
+  const dir = writeTarget(machine, name, { ENGINE: 'rsync', STORE: store, ...(options.secrets && { SECRET: 'file' }) }, options)
+  return { name, dir, store, root: path.join(store, name) }
+}
+
+function writeTarget(machine: Machine, name: string, env: Record<string, string>, options: TargetOptions): string {
+  const dir = path.join(machine.config, 'targets', name)
   fs.mkdirSync(dir, { recursive: true, mode: 0o700 })
-  fs.writeFileSync(
-    path.join(dir, 'target.env'),
-    envText({ ENGINE: 'restic', RESTIC_REPOSITORY: repository, SECRET: 'file', ...options.env }),
-    { mode: 0o600 },
-  )
+  fs.writeFileSync(path.join(dir, 'target.env'), envText({ ...env, ...options.env }), { mode: 0o600 })
   if (options.paths) fs.writeFileSync(path.join(dir, 'paths'), options.paths.map((line) => `${line}\n`).join(''))
   if (options.exclude) fs.writeFileSync(path.join(dir, 'exclude'), options.exclude.map((line) => `${line}\n`).join(''))
   fs.rmSync(path.join(dir, 'secret.env'), { force: true })
-  fs.writeFileSync(path.join(dir, 'secret.env'), envText({ RESTIC_PASSWORD: password, ...options.secrets }), { mode: 0o400 })
+  if (options.secrets) fs.writeFileSync(path.join(dir, 'secret.env'), envText(options.secrets), { mode: 0o400 })
   for (const [file, script] of Object.entries(options.scripts ?? {})) fake(dir, file, script)
-  return { name, dir, repository, password }
+  return dir
 }
 
 /** An env file that both kedge and sh read: each value in single quotes. */

@@ -11,7 +11,7 @@ const floors: readonly (readonly [string, RegExp])[] = [
   ['commands', /^bin\//],
   [
     'on top of runs',
-    /^lib\/(aftercopy|console|doctor|newtarget|remove|rename|reseal|scheduler|secretcheck|secretedit|several|timers?|unlock)(\.ts|\/)/,
+    /^lib\/(aftercopy|console|doctor|newtarget|remove|rename|reseal|scheduler|secretcheck|secretedit|several|sshkey|timers?|unlock)(\.ts|\/)/,
   ],
   ['lifecycle', /^lib\/lifecycle(\.ts|\/)/],
   ['engine table', /^lib\/engine\.ts$/],

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { nanoseconds, parts } from '../lib/engine/restic/proof.ts'
 import { Failure } from '../lib/failure.ts'
 import { literal, parsePattern, selection } from '../lib/pattern.ts'
+import { nanoseconds, parts } from '../lib/proof.ts'
 import { sampler } from '../lib/sample.ts'
 import { choose, overlap } from '../lib/selection.ts'
 
@@ -73,4 +73,19 @@ test('times have their nanoseconds, in any zone', () => {
 test('a list is cut into parts that fit, none of them empty', () => {
   assert.deepEqual([...parts([1, 2, 3, 9, 1], (n) => n, 5)], [[1, 2], [3], [9], [1]])
   assert.deepEqual([...parts([], () => 1, 5)], [])
+})
+
+test('what lies in a folder that is left out stays out, also among sorted bytes, where others come between', () => {
+  const selects = selection([], ['/a', '/a-b', '!/a/keep', '!/a-b/keep'])
+  const paths: [string, boolean][] = [
+    ['/a', true],
+    ['/a-b', true],
+    ['/a-b/keep', false],
+    ['/a/keep', false],
+    ['/ab', false],
+  ]
+  assert.deepEqual(
+    paths.filter(([path, folder]) => selects(path, folder)).map(([path]) => path),
+    ['/ab'],
+  )
 })

@@ -103,7 +103,29 @@ describe('keep settings', () => {
         { counts: none, within: {}, tags: ['release', 'audit'], min: 3 },
       ],
     ]
-    for (const [env, rules] of cases) assert.deepEqual(parseKeep(env), { rules, faults: [] })
+    for (const [env, rules] of cases) assert.deepEqual(rulesOf(env), rules)
+  })
+
+  test('what is made by hand has rules of its own, which keep all of it where none is set', () => {
+    const none = { last: 0, hourly: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 }
+    const week = { text: '7d', months: 0, days: 7, hours: 0 }
+    const cases: [Record<string, string>, Partial<Rules>][] = [
+      [
+        { KEEP_LAST: '3', KEEP_TAGS: 'release', KEEP_MIN: '2' },
+        { counts: { ...none, last: Infinity }, min: 2 },
+      ],
+      [{ KEEP_MANUAL: '2' }, { counts: { ...none, last: 2 } }],
+      [
+        { KEEP_MANUAL: '0', KEEP_MANUAL_WITHIN: '7d' },
+        { counts: none, within: { all: week } },
+      ],
+    ]
+    for (const [env, manual] of cases) assert.deepEqual(parseKeep(env).manual, { within: {}, tags: [], min: 1, ...manual })
+    const { faults } = parseKeep({ KEEP_MANUAL: 'some', KEEP_MANUAL_WITHIN: '7' })
+    assert.deepEqual(
+      faults.map(({ key }) => key),
+      ['KEEP_MANUAL_WITHIN', 'KEEP_MANUAL'],
+    )
   })
 
   test('all faults are told at once, each with its key', () => {
@@ -231,6 +253,51 @@ describe('the plan', () => {
       'keep b 3: last, 1 of 1; newest good',
     ])
     assert.deepEqual(keptIds(group('a'), { KEEP_LAST: '1', KEEP_MIN: '9' }), ['a 3', 'a 2', 'a 1'])
+  })
+
+  test('groups may have rules of their own', () => {
+    const { rules, manual } = parseKeep({ KEEP_LAST: '1', KEEP_MANUAL: '2' })
+    const snapshots = ['01', '02', '03', '04', '05', '06'].map((day) =>
+      shot(day, { time: `2026-01-${day}T00:00:00Z`, group: Number(day) % 2 ? 'manual' : 'paths' }),
+    )
+    const rows = plan(snapshots, (group) => (group === 'manual' ? manual : rules), { zone: 'UTC', now })
+    assert.deepEqual(
+      rows.map(({ id, action, reasons }) => `${action} ${id}: ${reasons.join('; ')}`),
+      [
+        'keep 05: last, 1 of 2; newest good',
+        'keep 03: last, 2 of 2',
+        'delete 01: no keep rule holds it',
+        'keep 06: last, 1 of 1; newest good',
+        'delete 04: no keep rule holds it',
+        'delete 02: no keep rule holds it',
+      ],
+    )
+  })
+
+  test('where bases are asked for, what a kept snapshot was made from stays, across groups, and no further back', () => {
+    const snapshots = [
+      shot('5', { time: '2026-01-05T00:00:00Z', base: '3', group: 'manual' }),
+      shot('4', { time: '2026-01-04T00:00:00Z', base: '2' }),
+      shot('3', { time: '2026-01-03T00:00:00Z', base: '1' }),
+      shot('2', { time: '2026-01-02T00:00:00Z', base: '1' }),
+      shot('1', { time: '2026-01-01T00:00:00Z', base: 'gone' }),
+    ]
+    const actions = (bases: boolean) =>
+      plan(snapshots, rulesOf({ KEEP_LAST: '1' }), { zone: 'UTC', now, bases }).map(
+        (row) => `${row.action} ${row.id}: ${row.reasons.at(-1)}`,
+      )
+    const unheld = 'no keep rule holds it'
+    assert.deepEqual(actions(true), [
+      'keep 5: newest good',
+      'keep 4: newest good',
+      'keep 3: base of 5',
+      'keep 2: base of 4',
+      `delete 1: ${unheld}`,
+    ])
+    assert.deepEqual(
+      actions(false).filter((line) => line.startsWith('delete')),
+      ['3', '2', '1'].map((id) => `delete ${id}: ${unheld}`),
+    )
   })
 
   test('above the limit the oldest of all groups are deleted, and the rest comes later', () => {

@@ -51,6 +51,17 @@ test('the sandbox of each service is rated 3.0 or better', (t) => {
   }
 })
 
+test('a service whose store keeps owners and devices is rated 3.5 or better, and opens no more devices than the others', (t) => {
+  const dir = scratch(t)
+  const file = services(dir).find((each) => each.includes('kedge-backup@')) ?? assert.fail('no unit')
+  const need = needsUnit('kedge-backup@web1.service', 'web1', { writable: ['/srv'], credentials: [], opens: false, owners: true })
+  fs.mkdirSync(path.dirname(path.join(dir, need?.name ?? '')))
+  fs.writeFileSync(path.join(dir, need?.name ?? ''), need?.text ?? '')
+  assert.deepEqual(verify([file]), { status: 0, said: '' })
+  const said = execFileSync('systemd-analyze', ['security', '--offline=true', '--no-pager', '--threshold=35', file]).toString()
+  assert.match(said, /device ACL with some special devices: (char-rtc:r )?block-\*:m char-\*:m/)
+})
+
 test('a command whose path has blanks and signs of systemd is the program that systemd finds', (t) => {
   const dir = scratch(t)
   const program = fake(path.join(dir, `two words 50% $HOME`), 'kedge', 'exit 0')

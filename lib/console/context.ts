@@ -6,8 +6,11 @@ import { callerEnv } from '../env.ts'
 import { gpgVars } from '../gpg.ts'
 import { passedThrough, words } from '../keys.ts'
 import { cacheDir, ownCacheDir } from '../paths.ts'
+import type { Traits } from '../traits.ts'
 
 type Values = Readonly<Record<string, string>>
+/** The folder of all targets' caches for the calling user, and the variable with the place of this one's, where its tool has one. */
+export type Cache = { readonly all: string; readonly own: Values }
 
 /** What an operator's programs, and kedge itself, want of the caller's environment besides what every tool gets. */
 const operators = [
@@ -16,16 +19,12 @@ const operators = [
 ]
 
 /** The whole environment of a command in a target's context. `cache`: the caller's private cache, from privateCache. */
-export function contextEnv(target: Target, secrets: Values, cache: { all: string; restic: string }): Record<string, string> {
+export function contextEnv(target: Target, secrets: Values, cache: Cache, { context }: Pick<Traits, 'context'>): Record<string, string> {
   const passed = words(target.env.PASS_ENV)
   const tools = passedThrough[target.engine]
-  const settings = Object.fromEntries(Object.entries(target.env).filter(([key]) => tools?.test(key) || passed.includes(key)))
-  settings.RESTIC_CACHE_DIR = cache.restic
-  // restic takes the first that is set: command, file, password.
-  if (secrets.RESTIC_PASSWORD !== undefined) {
-    delete settings.RESTIC_PASSWORD_COMMAND
-    delete settings.RESTIC_PASSWORD_FILE
-  }
+  const { set, without } = context(target, secrets)
+  const kept = Object.entries(target.env).filter(([key]) => (tools.test(key) || passed.includes(key)) && !without.includes(key))
+  const settings = { ...Object.fromEntries(kept), ...set, ...cache.own }
   return {
     ...callerEnv([...operators, ...passed]),
     ...settings,
@@ -40,23 +39,22 @@ export function contextEnv(target: Target, secrets: Values, cache: { all: string
 
 /**
  * Where the caches of this target lie for the calling user: what another user wrote there could not be used, and what root wrote in
- * another's could no more be used by him. `all`: the folder of all targets'.
+ * another's could no more be used by him.
  */
-export function privateCache(target: Target): { all: string; restic: string } {
+export function privateCache(target: Target, { cacheVariable }: Pick<Traits, 'cacheVariable'>): Cache {
   const named = dirname(cacheDir(target.name))
   const all = isOurs(named) && isOurs(cacheDir(target.name)) ? named : ownCacheDir()
-  const set = target.env.RESTIC_CACHE_DIR
-  return { all, restic: set && isOurs(set) ? set : join(all, target.name, 'restic') }
+  if (cacheVariable === undefined) return { all, own: {} }
+  const set = target.env[cacheVariable]
+  return { all, own: { [cacheVariable]: set && isOurs(set) ? set : join(all, target.name, target.engine) } }
 }
 
-/** Makes the folder of a private cache; false where that is refused: restic says so, and works without. */
-export function makeCache(folder: string): boolean {
+/** Makes the folder of a private cache. Where that is refused the tool says so, and works without. */
+export function makeCache({ own }: Cache): void {
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
-    return true
+    for (const folder of Object.values(own)) mkdirSync(folder, { recursive: true, mode: 0o700 })
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === undefined) throw error
-    return false
   }
 }
 

@@ -1,6 +1,7 @@
 // One command on many targets at once: a child for each, so many at a time; what they print, and how each ended.
 import { batches, type Exit, start } from '../child.ts'
 import type { Context, Rows } from '../contract.ts'
+import { traitsOf } from '../engine.ts'
 import { Cancelled, expected, Failure, statusFor, worst } from '../failure.ts'
 import { handing } from '../handed.ts'
 import { redact, say } from '../log.ts'
@@ -109,9 +110,10 @@ async function prepare(name: string, { words, shared, context }: Work): Promise<
   const secrets = await openSecrets(target, context)
   const command = commandFor(name, words, shared)
   const seconds = command.verb ? await openSeconds(target, words, context) : []
-  const cache = privateCache(target)
-  makeCache(cache.restic)
-  return { words: command.words, env: { ...contextEnv(target, secrets, cache), ...handing(seconds) } }
+  const traits = await traitsOf(target.engine)
+  const cache = privateCache(target, traits)
+  makeCache(cache)
+  return { words: command.words, env: { ...contextEnv(target, secrets, cache, traits), ...handing(seconds) } }
 }
 
 async function finish(name: string, { words, env }: Begin, work: Work): Promise<Exit> {

@@ -1,6 +1,7 @@
 // `kedge run`: a command in the context of one target, in the foreground, or of many, each as a child of its own.
 import { foreground } from '../child.ts'
-import type { Context, Rows } from '../contract.ts'
+import type { Context, Rows, Target } from '../contract.ts'
+import { traitsOf } from '../engine.ts'
 import { callerVar } from '../env.ts'
 import { isExecutable } from '../executable.ts'
 import { Failure, worst } from '../failure.ts'
@@ -11,6 +12,7 @@ import type { CommandLine } from '../rows.ts'
 import { openSecrets } from '../secret.ts'
 import { explained } from '../shell.ts'
 import { checkName, loadTarget } from '../target.ts'
+import type { Traits } from '../traits.ts'
 import { type Choice, chosen } from './choice.ts'
 import { type Command, commandFor, shellFor } from './command.ts'
 import { contextEnv, makeCache, privateCache } from './context.ts'
@@ -60,17 +62,18 @@ async function* alone(
   const shell = callerVar('SHELL')
   const usable = shell !== undefined && isExecutable(shell) ? shell : undefined
   const command = words.length > 0 ? commandFor(name, words, shared) : shellFor(target, usable, process.geteuid?.() === 0)
-  const cache = privateCache(target)
+  const traits = await traitsOf(target.engine)
   if (context.mode === 'explain') {
     yield* preamble(target)
-    yield explain(command, cache.restic)
+    yield explain(command, target, traits)
     return 0
   }
   const secrets = await openSecrets(target, context)
   const seconds = command.verb ? await openSeconds(target, words, context) : []
-  makeCache(cache.restic)
+  const cache = privateCache(target, traits)
+  makeCache(cache)
   if (words.length === 0 && isTerminal(0)) context.log(`a shell in the context of '${name}': its secrets end with it`)
-  return await foreground(command.words, { env: { ...contextEnv(target, secrets, cache), ...handing(seconds), ...command.env } })
+  return await foreground(command.words, { env: { ...contextEnv(target, secrets, cache, traits), ...handing(seconds), ...command.env } })
 }
 
 /** By hand each in a shell of its own: what one target sets must not reach the next. */
@@ -86,7 +89,7 @@ async function* explainAll(
       const target = await loadTarget(name)
       yield { kind: 'command', command: '(' }
       yield* preamble(target)
-      yield explain(commandFor(name, words, shared), privateCache(target).restic)
+      yield explain(commandFor(name, words, shared), target, await traitsOf(target.engine))
       yield { kind: 'command', command: ')' }
     } catch (error) {
       statuses.push(context.report(error, name))
@@ -95,7 +98,9 @@ async function* explainAll(
   return worst(statuses)
 }
 
-const explain = ({ shown, verb, env }: Command, cache: string): CommandLine => ({
-  kind: 'command',
-  command: explained(shown, verb ? {} : { RESTIC_CACHE_DIR: cache, ...env }),
-})
+/** What the preamble sets already is not set again. */
+function explain({ shown, verb, env }: Command, target: Target, traits: Traits): CommandLine {
+  const set = Object.entries(traits.context(target, {}).set).filter(([key, value]) => target.env[key] !== value)
+  const more = { ...Object.fromEntries(set), ...privateCache(target, traits).own, ...env }
+  return { kind: 'command', command: explained(shown, verb ? {} : more) }
+}

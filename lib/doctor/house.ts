@@ -2,11 +2,14 @@
 import { readdir, stat } from 'node:fs/promises'
 import { platform } from 'node:os'
 import { basename, dirname, join } from 'node:path'
-import { installed, wantedVersions } from '../engine/restic/installed.ts'
+import { engineNames, traitsOf } from '../engine.ts'
 import { findInPath } from '../executable.ts'
+import { Failure } from '../failure.ts'
+import { keys } from '../keys.ts'
 import { cacheDir, configDir, stateDir, targetsDir } from '../paths.ts'
+import type { EngineName } from '../rows.ts'
 import { exists } from '../source/paths.ts'
-import { targetNames } from '../target.ts'
+import { loadTarget, targetNames } from '../target.ts'
 import { blocked, type Found, ok, warning } from './finding.ts'
 import { closed, space, writable } from './place.ts'
 
@@ -15,9 +18,9 @@ const leastNode = [20, 19] as const
 /** Every check of the house. */
 export async function* house(): AsyncGenerator<Found> {
   yield node(process.versions.node)
-  yield await restic()
+  const used = await enginesUsed()
+  for (const engine of engineNames) yield* tool(engine, used.includes(engine))
   yield gpg()
-  yield fuse(platform())
   yield findInPath('ps')
     ? ok('ps', "ps is there: a lock's holder can be told from another process of its number")
     : warning('ps', 'no ps in PATH: a lock whose process id is used again looks alive', 'install procps')
@@ -40,25 +43,30 @@ export function node(version: string): Found {
   return blocked('node', `node ${version} is older than ${leastNode.join('.')}`, './setup puts a newer one beside kedge')
 }
 
-async function restic(): Promise<Found> {
-  const { least, good } = wantedVersions
-  const found = await installed()
-  if (!found) return blocked('restic', 'no restic in PATH', 'install restic, or run ./setup')
-  const text = `${found.text} at '${found.path}'`
-  if (older(found.version, least)) return blocked('restic', `${text} is older than ${least.join('.')}`, 'install a newer restic')
-  if (older(found.version, good)) {
-    return warning(
-      'restic',
-      `${text}: kedge knows its ways, but a newer one says more`,
-      `${good.join('.')} or newer gives each failure a status, and ends cleanly on SIGTERM`,
-    )
+/** Those of the targets that load; of a house without any, the one that a target has by default. */
+async function enginesUsed(): Promise<EngineName[]> {
+  const found = new Set<EngineName>()
+  for (const name of await targetNames()) {
+    try {
+      found.add((await loadTarget(name)).engine)
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error // said where the target is looked at
+    }
   }
-  return ok('restic', text)
+  return found.size > 0 ? [...found] : [keys.ENGINE.default]
 }
 
-const older = (a: readonly number[], b: readonly number[]): boolean => {
-  const i = a.findIndex((part, index) => part !== b[index])
-  return i >= 0 && (a[i] ?? 0) < (b[i] ?? 0)
+/** What no target needs is named where it is there, and may be missing. */
+async function* tool(engine: EngineName, needed: boolean): AsyncGenerator<Found> {
+  const { toInstall, needsFuse, ...traits } = await traitsOf(engine)
+  const found = await traits.tool()
+  if (!found) {
+    if (needed) yield blocked(engine, `no ${engine} in PATH`, toInstall)
+  } else if (found.odd && needed) {
+    const { level, text, remedy } = found.odd
+    yield level === 'blocked' ? blocked(engine, text, remedy) : warning(engine, text, remedy)
+  } else yield ok(engine, found.odd ? `${found.odd.text}; no target needs it` : `${found.text} at '${found.path}'`)
+  if (needed && needsFuse) yield fuse(platform())
 }
 
 function gpg(): Found {

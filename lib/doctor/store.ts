@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Context, Rows, RunContext, Target } from '../contract.ts'
-import { verbOf } from '../engine.ts'
+import { traitsOf, verbOf } from '../engine.ts'
 import { Failure } from '../failure.ts'
 import { duration } from '../format.ts'
 import { bare } from '../lifecycle.ts'
@@ -11,6 +11,7 @@ import { holders } from '../lock.ts'
 import type { LockRow, Row, StoreRow } from '../rows.ts'
 import { lockDir } from '../running.ts'
 import { openSecrets } from '../secret.ts'
+import type { Traits } from '../traits.ts'
 import { blocked, type Found, ok, warning } from './finding.ts'
 
 class Question extends Error {}
@@ -22,7 +23,7 @@ export async function secretsOf(target: Target, context: Context): Promise<{ fou
   }
   try {
     const secrets = await openSecrets(target, { ...context, ask })
-    return { found: [kept(target)], secrets }
+    return { found: [kept(target, await traitsOf(target.engine))], secrets }
   } catch (error) {
     if (error instanceof Question) {
       return {
@@ -36,26 +37,29 @@ export async function secretsOf(target: Target, context: Context): Promise<{ fou
 
 export const failed = (check: string, error: Failure): Found => blocked(check, error.message, error.hint, error.class)
 
-function kept(target: Target): Found {
-  switch (target.secret) {
+function kept({ secret }: Target, { password }: Traits): Found {
+  switch (secret) {
     case 'file':
       return warning(
         'secrets',
-        'the password lies in plain text: whoever is root here, or has the disk or a copy of /etc, can read every snapshot',
+        password
+          ? 'the password lies in plain text: whoever is root here, or has the disk or a copy of /etc, can read every snapshot'
+          : 'they lie in plain text: whoever is root here, or has the disk or a copy of /etc, can read them',
         'SECRET=gpg or SECRET=credential keeps it encrypted',
       )
     case 'none':
       return ok('secrets', 'the target has none of its own')
     default:
-      return ok('secrets', `they open (SECRET=${target.secret})`)
+      return ok('secrets', `they open (SECRET=${secret})`)
   }
 }
 
 /** Whether the store answers, is the pinned one, and who has locked it. */
 export async function* store(target: Target, secrets: Readonly<Record<string, string>>, context: Context): AsyncGenerator<Found> {
-  // restic's cache would be made where there is none, and doctor changes nothing.
+  // A tool's cache would be made where there is none, and doctor changes nothing.
   const cache = await mkdtemp(join(tmpdir(), 'kedge-doctor-'))
-  const scratch = { ...target, env: { ...target.env, RESTIC_CACHE_DIR: cache } }
+  const { cacheVariable } = await traitsOf(target.engine)
+  const scratch = { ...target, env: { ...target.env, ...(cacheVariable && { [cacheVariable]: cache }) } }
   const odd: string[] = []
   const inner: RunContext = {
     ...bare(context, secrets),

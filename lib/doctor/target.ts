@@ -1,8 +1,7 @@
 // What one target needs: a valid configuration, sources, secrets, its store, room, a sandbox that lets it write, a key kept elsewhere.
 import { join } from 'node:path'
 import type { Context, Target } from '../contract.ts'
-import { localRepository } from '../engine/restic/tool.ts'
-import { placesOf } from '../engine.ts'
+import { placesOf, traitsOf } from '../engine.ts'
 import { Failure } from '../failure.ts'
 import { judge } from '../guard.ts'
 import { liesIn } from '../newtarget.ts'
@@ -17,6 +16,7 @@ import { wantedOf } from '../timer/wanted.ts'
 import { blocked, type Found, ok, warning } from './finding.ts'
 import { notifyFindings } from './notify.ts'
 import { closed, sameDevice, space, writable } from './place.ts'
+import { rsyncFindings } from './rsync.ts'
 import { failed, ownLocks, secretsOf, store } from './store.ts'
 import { installedUnit, mayWrite } from './unit.ts'
 
@@ -38,6 +38,7 @@ export async function* targetFindings(name: string, context: Context): AsyncGene
   yield* found
   if (secrets) yield* store(target, secrets, context)
   else yield warning('store', 'not looked at: its secrets were not opened', 'see above')
+  if (target.engine === 'rsync') yield* rsyncFindings(target, context)
   yield* notifyFindings(target, secrets)
   yield* places(target)
   yield* sandboxed(target)
@@ -60,18 +61,19 @@ async function* preflight(target: Target): AsyncGenerator<Found> {
 async function* places(target: Target): AsyncGenerator<Found> {
   yield await writable('state', stateDir(target.name))
   yield await writable('cache', cacheDir(target.name))
-  const local = localRepository(target)
+  const local = (await traitsOf(target.engine)).storeFolder(target)
   if (local === undefined) return
   yield await space('store space', local)
+  if (target.env.SOURCE_HOST) return // what it saves lies on that host's disks
   const same = await sameDevice(local, target.paths)
   if (same.length > 0) {
     const list = same.map((path) => `'${path}'`).join(', ')
     yield warning(
       'store place',
-      `the repository '${local}' lies on the same file system as ${list}`,
+      `the store '${local}' lies on the same file system as ${list}`,
       `a second store elsewhere: kedge new NAME --copy-of ${target.name}`,
     )
-  } else if (target.paths.length > 0) yield ok('store place', `the repository '${local}' lies on another file system than what it saves`)
+  } else if (target.paths.length > 0) yield ok('store place', `the store '${local}' lies on another file system than what it saves`)
 }
 
 /** The units of what is scheduled, and of backup, which may be started by hand. */
@@ -117,6 +119,12 @@ async function* started(target: Target, context: Context): AsyncGenerator<Found>
 }
 
 async function keptElsewhere(target: Target): Promise<Found> {
+  const { password, storeName } = await traitsOf(target.engine)
+  if (!password)
+    return ok(
+      'recovery',
+      `no secret opens the store '${storeName(target)}': whoever has its disk reads the snapshots, so guard it; kedge recovery ${target.name} says how they come back`,
+    )
   const noted = await notedRecovery(target)
   if (noted)
     return ok('recovery', `noted on ${noted.slice(0, 10)} that the recovery sheet and what opens the repository are kept elsewhere`)

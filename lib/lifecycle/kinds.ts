@@ -29,6 +29,7 @@ export const kinds: Readonly<Record<string, Kind>> = {
   unlock: { lock: 'write', record: true, hooked: true },
   rotate: saving,
   secret: { lock: 'write', closed: true },
+  key: { lock: 'write', closed: true },
   rename: { lock: 'write', closed: true },
   remove: { lock: 'write', closed: true },
   check: { lock: 'check', record: true, hooked: true, told: true },

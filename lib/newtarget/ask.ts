@@ -3,17 +3,25 @@ import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Context, Provider } from '../contract.ts'
+import { engineNames, traitsOf } from '../engine.ts'
 import { callerVar, parseEnv } from '../env.ts'
 import { Failure } from '../failure.ts'
-import { words } from '../keys.ts'
+import { keys, words } from '../keys.ts'
 import * as plan from '../newtarget.ts'
 import { configDir } from '../paths.ts'
-import { credentialsOf, isSecretKey } from '../secretkeys.ts'
+import type { EngineName } from '../rows.ts'
+import { hasFile } from '../secretfile.ts'
+import { isSecretKey } from '../secretkeys.ts'
 import { loadTarget } from '../target.ts'
+import type { Traits } from '../traits.ts'
 
 export type Given = {
   readonly path: readonly string[]
+  readonly engine: string | undefined
   readonly repo: string | undefined
+  readonly store: string | undefined
+  readonly 'source-host': string | undefined
+  readonly 'source-port': number | undefined
   readonly exclude: readonly string[]
   readonly keep: string | undefined
   readonly schedule: string | undefined
@@ -40,13 +48,15 @@ export async function wantedTarget(name: string, given: Given, context: Context)
   checkTogether(given)
   const second = given['copy-of'] === undefined ? undefined : await loadTarget(given['copy-of'])
   // Questions come where something is needed; what has a default is asked for only then.
-  const ask = given.repo === undefined || (given.path.length === 0 && !second) ? context.ask : undefined
+  const placed = given.repo !== undefined || given.store !== undefined
+  const ask = !placed || (given.path.length === 0 && !second) ? context.ask : undefined
   const cwd = process.cwd()
+  const engine = await engineOf(given, second?.engine ?? house.ENGINE, placed || second ? undefined : ask)
+  const traits = await traitsOf(engine)
+  const source = await sourceOf(given, engine, placed || second ? undefined : ask)
   const paths = second ? [] : given.path.length > 0 ? given.path : await askList(ask, 'path', 'a folder or file to save')
-  const repository = plan.repositoryOf(
-    given.repo ?? (await askFor(ask, 'repo', 'the repository (a folder, sftp:USER@HOST:PATH, s3:…, rest:https://…)')),
-    cwd,
-  )
+  const { option, question, settings } = traits.place
+  const place = { ...settings(given[option] ?? (await askFor(ask, option, question)), cwd), ...source }
   const excludes = given.exclude.length === 0 && ask && !second ? await askMore(ask, 'a pattern to leave out') : given.exclude
   const keep = given.keep ?? (hasKeep(house, set) ? '' : await askDefault(ask, 'what prune keeps', plan.defaultKeep))
   const schedule =
@@ -55,8 +65,9 @@ export async function wantedTarget(name: string, given: Given, context: Context)
       ? ''
       : await askDefault(ask, 'when a backup is due (cron)', plan.defaultSchedule))
   if (schedule) await checkSchedule(schedule)
-  const { secret, recipient, command } = await provider(given, set, house, context, ask)
-  const secrets = await givenSecrets(given['secrets-fd'], credentialsOf(repository), secret === 'none' ? undefined : ask)
+  const { secret, recipient, command } = await provider(given, set, house, traits, context, ask)
+  const { unset } = traits.lacking(place)
+  const secrets = await givenSecrets(given['secrets-fd'], unset, secret === 'none' ? undefined : ask)
   const entries: [string, string][] = [
     ...Object.entries(keep === '' ? {} : plan.keepSettings(keep)),
     ...(schedule ? [['SCHEDULE_BACKUP', schedule] as [string, string]] : []),
@@ -67,9 +78,10 @@ export async function wantedTarget(name: string, given: Given, context: Context)
   if (twice) throw misuse(`option '--set': ${twice[0]} is given twice`)
   const wishes = {
     name,
-    paths: [...new Set(paths.map((path) => plan.pathOf(path, cwd)))],
+    paths: [...new Set(paths.map((path) => plan.pathOf(path, source.SOURCE_HOST ? undefined : cwd)))],
     excludes,
-    repository,
+    engine,
+    place,
     settings: Object.fromEntries(entries),
     secret,
     snapshotsOf: second ? namesOf(second.name, second.env.SNAPSHOTS_OF) : [],
@@ -94,18 +106,41 @@ async function houseSettings(): Promise<Record<string, string>> {
   }
 }
 
+/** What is said, else what the option that says where the store is belongs to, else the default of the house. */
+async function engineOf(given: Given, usual: string | undefined, ask: Ask): Promise<EngineName> {
+  const all = await Promise.all(engineNames.map(async (name) => [name, (await traitsOf(name)).place.option] as const))
+  const said = given.engine ?? all.find(([, option]) => given[option] !== undefined)?.[0]
+  const fallback = usual || keys.ENGINE.default
+  const name =
+    said ?? (await askDefault(ask, 'the engine: restic (an encrypted repository), rsync (plain folders with hard links)', fallback))
+  const engine = engineNames.find((each) => each === name)
+  if (!engine) throw misuse(`option '--engine': not one of ${engineNames.join(', ')}: '${name}'`)
+  const other = all.find(([each, option]) => each !== engine && given[option] !== undefined)
+  if (other) throw misuse(`option '--${other[1]}' is for --engine ${other[0]}`)
+  return engine
+}
+
+/** The settings that say whose paths are saved: a host that is reached over SSH. */
+async function sourceOf(given: Given, engine: EngineName, ask: Ask): Promise<Record<string, string>> {
+  const { 'source-host': host, 'source-port': port } = given
+  if (engine !== keys.SOURCE_HOST.engine) {
+    if (host === undefined && port === undefined) return {}
+    throw misuse(`option '--source-${host === undefined ? 'port' : 'host'}' is for --engine ${keys.SOURCE_HOST.engine}`)
+  }
+  if (port !== undefined && host === undefined) throw misuse("option '--source-port' needs --source-host")
+  const found = host ?? (await ask?.('the host whose paths are saved, as [USER@]HOST [this machine]:'))?.trim()
+  return { ...(found && { SOURCE_HOST: found }), ...(port !== undefined && { SOURCE_PORT: String(port) }) }
+}
+
 function checkTogether(given: Given): void {
   if (given['copy-of'] !== undefined) {
-    const wrong =
-      given.path.length > 0 ? 'path' : given.exclude.length > 0 ? 'exclude' : given.schedule !== undefined ? 'schedule' : undefined
+    const wrong = (['path', 'exclude', 'schedule', 'source-host', 'source-port'] as const).find((option) => {
+      const value = given[option]
+      return Array.isArray(value) ? value.length > 0 : value !== undefined
+    })
     if (wrong) throw misuse(`option '--${wrong}' does not go with --copy-of`, 'a second store saves nothing by itself: copy fills it')
   }
   if (given['password-fd'] !== undefined && !given.existing) throw misuse("option '--password-fd' needs --existing")
-  if (given.secret === 'none' && (given.existing || given['secrets-fd'] !== undefined))
-    throw misuse(
-      "option '--secret none' keeps no secrets",
-      'RESTIC_PASSWORD_FILE or RESTIC_PASSWORD_COMMAND, given with --set, says where the password is',
-    )
   if (given.recipient !== undefined && given.secret !== undefined && given.secret !== 'gpg')
     throw misuse("option '--recipient' is for --secret gpg")
 }
@@ -123,17 +158,25 @@ async function provider(
   given: Given,
   set: readonly (readonly [string, string])[],
   house: Readonly<Record<string, string>>,
+  { password, lacking }: Traits,
   context: Context,
   ask: Ask,
 ): Promise<{ secret: Provider; recipient: string | undefined; command: string | undefined }> {
   const passphrase = context.passphraseFd !== undefined || callerVar('KEDGE_PASSPHRASE_FD')
-  const obvious = given.secret ?? house.SECRET ?? (given.recipient !== undefined || passphrase ? 'gpg' : undefined)
-  const secret = obvious ?? (await askDefault(ask ?? context.ask, `where its secrets are kept: ${providers.join(', ')}`, 'gpg', 'secret'))
+  const nothing = !password && given['secrets-fd'] === undefined && given.recipient === undefined
+  const usual = nothing ? 'none' : (house.SECRET ?? (given.recipient !== undefined || passphrase ? 'gpg' : undefined))
+  const secret =
+    given.secret ?? usual ?? (await askDefault(ask ?? context.ask, `where its secrets are kept: ${providers.join(', ')}`, 'gpg', 'secret'))
   if (!providers.includes(secret)) throw misuse(`option '--secret': not one of ${providers.join(', ')}: '${secret}'`)
-  const keys = set.map(([key]) => key)
-  if (secret === 'none' && !keys.some((key) => /^RESTIC_PASSWORD_(FILE|COMMAND)$/.test(key)))
-    throw misuse("option '--secret none' needs --set RESTIC_PASSWORD_FILE=FILE or --set RESTIC_PASSWORD_COMMAND=COMMAND")
-  const told = keys.includes('SECRET_COMMAND') || house.SECRET_COMMAND
+  const elsewhere = `${password}_FILE or ${password}_COMMAND, given with --set, says where the password is`
+  if (secret === 'none' && ((password && given.existing) || given['secrets-fd'] !== undefined))
+    throw misuse("option '--secret none' keeps no secrets", password && elsewhere)
+  if (secret === 'none' && lacking(Object.fromEntries(set)).missing.length > 0)
+    throw misuse(`option '--secret none' needs --set ${password}_FILE=FILE or --set ${password}_COMMAND=COMMAND`)
+  if (!password && given['password-fd'] !== undefined) throw misuse("option '--password-fd': the store has no password")
+  if (!password && hasFile(secret as Provider) && given['secrets-fd'] === undefined)
+    throw misuse(`option '--secret ${secret}' needs --secrets-fd`, 'the store has no password: there is nothing else to keep')
+  const told = set.some(([key]) => key === 'SECRET_COMMAND') || house.SECRET_COMMAND
   const command =
     secret === 'command' && !told ? await askFor(ask, 'set SECRET_COMMAND=COMMAND', 'the command that prints the secrets') : undefined
   const asked = secret === 'gpg' && given.recipient === undefined && !passphrase ? ask : undefined

@@ -1,9 +1,8 @@
 // Puts a new target in its place: all of it is written and proven in a folder beside, which one rename makes the target's.
 import { mkdir, mkdtemp, open, rename, rm } from 'node:fs/promises'
-import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { Context, Target } from '../contract.ts'
-import { toolOf } from '../engine.ts'
+import { sheetOf, traitsOf } from '../engine.ts'
 import { setEnvKey } from '../env.ts'
 import { Failure } from '../failure.ts'
 import { changeText } from '../inplace.ts'
@@ -12,7 +11,7 @@ import { newPassphrase } from '../newpassphrase.ts'
 import { liesIn, planTarget } from '../newtarget.ts'
 import { readPassphrase } from '../passphrase.ts'
 import { targetsDir } from '../paths.ts'
-import { recoverySheet, sheetFile } from '../recovery.ts'
+import { sheetFile } from '../recovery.ts'
 import type { FileRow } from '../rows/house.ts'
 import type { CommandLine, Text } from '../rows.ts'
 import { sealSecrets } from '../seal.ts'
@@ -34,9 +33,10 @@ export async function* writeTarget(wanted: Wanted, how: Writing, context: Contex
   if (await exists(dir))
     throw new Failure('misuse', `target '${name}' exists: '${dir}'`, { hint: 'kedge rename or kedge remove make room' })
   const files = planTarget(wanted.wishes)
+  const { password } = await traitsOf(wanted.wishes.engine)
   const sealed = secret === 'gpg' || secret === 'credential' || secret === 'file' ? [secretFiles[secret]] : []
   if (context.mode === 'explain') {
-    yield* explained(dir, files, wanted, how)
+    yield* explained(dir, files, wanted, how, password)
     return
   }
   await warn(wanted, context)
@@ -48,13 +48,16 @@ export async function* writeTarget(wanted: Wanted, how: Writing, context: Contex
   const action = context.mode === 'act' ? 'written' : 'would write'
   for (const file of names) yield { kind: 'file', target: name, path: join(dir, file), action }
   if (how.copyOf !== undefined) yield { kind: 'file', target: how.copyOf, path: await addCopy(how.copyOf, name, context), action }
-  if (context.mode === 'act') tell(wanted, how, dir, context)
+  if (context.mode === 'act') tell(wanted, how, dir, password !== undefined, context)
 }
 
 async function warn({ wishes }: Wanted, context: Context): Promise<void> {
+  if (wishes.place.SOURCE_HOST) return // what lies there kedge doctor looks at
   for (const path of wishes.paths) if (!(await exists(path))) context.log(`warning: the path '${path}' is not there now`)
-  const inside = liesIn(wishes.repository, wishes.paths)
-  if (inside) context.log(`the repository lies in '${inside}', which is saved: backup leaves the repository itself out`)
+  for (const place of Object.values(wishes.place)) {
+    const inside = liesIn(place, wishes.paths)
+    if (inside) context.log(`the store lies in '${inside}', which is saved: backup leaves the store itself out`)
+  }
 }
 
 type Files = ReturnType<typeof planTarget>
@@ -75,9 +78,7 @@ async function place(dir: string, files: Files, wanted: Wanted, how: Writing, co
         : error
     })
     const text = await writeSecrets(target, wanted, how, context)
-    const tool = await toolOf(target)
-    const final = { ...target, dir }
-    await write(sheetFile(fresh), recoverySheet({ target: final, host: hostname(), date: new Date(), tool, secrets: undefined }))
+    await write(sheetFile(fresh), await sheetOf({ ...target, dir }))
     context.signal.throwIfAborted()
     await rename(fresh, dir).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error
@@ -101,19 +102,20 @@ async function write(file: string, text: string): Promise<void> {
 
 async function writeSecrets(target: Target, { recipient, secrets }: Wanted, how: Writing, context: Context): Promise<string | undefined> {
   const { name, dir, secret } = target
+  const { password: key, lacking } = await traitsOf(target.engine)
   if (secret === 'none') return undefined
-  if (secret === 'command' && how.existing) {
-    const found = await openSecrets(target, context)
-    if (!found.RESTIC_PASSWORD) throw new Failure('auth', `cannot use the secrets of '${name}': SECRET_COMMAND gives no RESTIC_PASSWORD`)
+  if (secret === 'command' && (how.existing || !key)) {
+    const { missing } = lacking(await openSecrets(target, context))
+    if (missing.length > 0) throw new Failure('auth', `cannot use the secrets of '${name}': SECRET_COMMAND gives no ${missing.join(', ')}`)
     return undefined
   }
-  const password = how.existing ? await existingPassword(name, how.passwordFd, context) : newPassword()
+  const password = !key ? {} : { [key]: how.existing ? await existingPassword(name, how.passwordFd, context) : newPassword() }
   const passphrase =
     secret === 'gpg' && recipient === undefined ? await newPassphrase(name, context, '--passphrase-fd or --recipient') : undefined
   const sealed = await sealSecrets(
     dir,
     secret,
-    { RESTIC_PASSWORD: password, ...secrets },
+    { ...password, ...secrets },
     { signal: context.signal, ...(passphrase !== undefined && { passphrase }), ...(recipient !== undefined && { recipient }) },
   )
   return 'text' in sealed ? sealed.text.trimEnd() : undefined
@@ -136,7 +138,8 @@ async function addCopy(first: string, second: string, context: Context): Promise
   return file
 }
 
-function tell({ wishes: { name, secret }, recipient }: Wanted, how: Writing, dir: string, context: Context): void {
+function tell({ wishes, recipient }: Wanted, how: Writing, dir: string, locked: boolean, context: Context): void {
+  const { name, secret, place } = wishes
   const kept = {
     gpg: `in '${join(dir, secretFiles.gpg)}', encrypted ${recipient === undefined ? 'with your passphrase' : `to '${recipient}'`}`,
     credential: `in '${join(dir, secretFiles.credential)}', which only this machine opens`,
@@ -144,21 +147,36 @@ function tell({ wishes: { name, secret }, recipient }: Wanted, how: Writing, dir
     command: how.existing ? 'where SECRET_COMMAND finds it' : 'printed above, once: put these lines where SECRET_COMMAND finds them',
     none: 'where target.env says',
   }[secret]
-  context.log(`the repository's password is ${kept}`)
-  context.log(`without it nobody can read the repository: keep a copy on another machine, with the recovery sheet '${sheetFile(dir)}'`)
-  const init = how.existing ? 'init --adopt' : 'init'
-  context.log(
-    `next: kedge ${init} ${name}; kedge ${how.copyOf === undefined ? `backup ${name}` : `copy ${how.copyOf}`}; kedge doctor ${name}`,
-  )
+  if (locked) {
+    context.log(`the repository's password is ${kept}`)
+    context.log(`without it nobody can read the repository: keep a copy on another machine, with the recovery sheet '${sheetFile(dir)}'`)
+  } else {
+    if (secret !== 'none') context.log(`the target's secrets are ${kept}`)
+    context.log(`nothing encrypts the snapshots: whoever has the disk of the store reads them, so guard it`)
+    context.log(`the recovery sheet '${sheetFile(dir)}' says how they come back: keep a copy on another machine`)
+  }
+  const steps = [
+    ...(place.SOURCE_HOST ? [`key ${name}`] : []),
+    `${how.existing ? 'init --adopt' : 'init'} ${name}`,
+    how.copyOf === undefined ? `backup ${name}` : `copy ${how.copyOf}`,
+    `doctor ${name}`,
+  ]
+  context.log(`next: ${steps.map((step) => `kedge ${step}`).join('; ')}`)
 }
 
-function* explained(dir: string, files: Files, { wishes, recipient, secrets }: Wanted, how: Writing): Generator<CommandLine> {
+function* explained(
+  dir: string,
+  files: Files,
+  { wishes, recipient, secrets }: Wanted,
+  how: Writing,
+  password: string | undefined,
+): Generator<CommandLine> {
   const line = (command: string): CommandLine => ({ kind: 'command', command })
   yield line(`umask 077; mkdir -p ${quote(dirname(dir))} && mkdir ${quote(dir)}`)
   for (const { name, text } of files) yield line(`cat > ${quote(join(dir, name))} <<'END'\n${text}END`)
-  const more = Object.keys(secrets).map((key) => `; printf '%s\\n' "${key}='…'"`)
   const value = how.existing ? '"$password"' : '"$(gpg --gen-random --armor 2 30)"'
-  const lines = `{ printf 'RESTIC_PASSWORD=%s\\n' ${value}${more.join('')}; }`
+  const own = password ? [`printf '${password}=%s\\n' ${value}`] : []
+  const lines = `{ ${[...own, ...Object.keys(secrets).map((key) => `printf '%s\\n' "${key}='…'"`)].join('; ')}; }`
   const at = (name: string) => quote(join(dir, name))
   if (wishes.secret === 'gpg') {
     const to = recipient === undefined ? '--symmetric' : `--encrypt --recipient ${quote(recipient)}`
@@ -166,6 +184,6 @@ function* explained(dir: string, files: Files, { wishes, recipient, secrets }: W
   } else if (wishes.secret === 'credential')
     yield line(`${lines} | systemd-creds encrypt --name=kedge-${wishes.name} - ${at(secretFiles.credential)}`)
   else if (wishes.secret === 'file') yield line(`${lines} > ${at(secretFiles.file)}; chmod 0400 ${at(secretFiles.file)}`)
-  else if (wishes.secret === 'command' && !how.existing) yield line(lines)
+  else if (wishes.secret === 'command' && !how.existing && password) yield line(lines)
   if (how.copyOf !== undefined) yield line(`echo "add to COPY_TO in ${join(targetDir(how.copyOf), 'target.env')}: ${wishes.name}"`)
 }

@@ -50,3 +50,26 @@ export type Output = { kind: 'output'; target: string; line: string }
 export type Outcome = { kind: 'outcome'; target: string; status: number; seconds: number; message: string }
 /** A key that gpg-agent holds for the secrets of targets. `until`: when it forgets it; null where the key has no passphrase. */
 export type Primed = { kind: 'primed'; key: string; targets: readonly string[]; until: string | null }
+/** The line of authorized_keys on the other host that lets a target's key in; `fingerprint`: the key's. */
+export type AuthorizedKey = { kind: 'authorized'; target: string; line: string; fingerprint: string }
+/** A key that a host shows. `known`: it was confirmed before; `host`: its name in known_hosts. */
+export type HostKeyRow = {
+  kind: 'hostkey'
+  target: string
+  fingerprint: string
+  type: string
+  host: string
+  action: 'shown' | 'known' | 'trusted' | 'would trust'
+}
+/** A snapshot that is gone: when and why it was taken away, where it lay in the store, by whom (user@host), in which run. */
+export type Removed = {
+  kind: 'removed'
+  target: string
+  time: string
+  id: string
+  action: 'prune' | 'forget'
+  reason: string
+  path: string
+  by: string
+  run: string
+}

@@ -2,8 +2,9 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Target } from '../contract.ts'
+import { callerEnv } from '../env.ts'
 import { parseDuration } from '../format.ts'
-import { byBlanks } from '../keys.ts'
+import { byBlanks, words } from '../keys.ts'
 import { configDir } from '../paths.ts'
 import { shown } from '../shell.ts'
 
@@ -21,32 +22,43 @@ export function keyOf(target: Target): string | undefined {
   return existsSync(ownKey(target)) ? ownKey(target) : undefined
 }
 
+/** Seconds in which a host has to answer. */
+export const connectSeconds = ({ env }: Pick<Target, 'env'>): number =>
+  Math.max(1, Math.round(parseDuration(env.CONNECT_TIMEOUT ?? '') ?? 60))
+
+/** A file's name as ssh's options want it: they part words at blanks, and expand what follows a percent sign. */
+export const optionPath = (path: string): string => {
+  const plain = path.replaceAll('%', '%%')
+  return /\s/.test(plain) ? `"${plain}"` : plain
+}
+
 /**
  * ssh without the host: it asks nobody, gives up on a host that does not answer, knows hosts by kedge's own file only, and notices a
- * link that died. `control`: the socket of a connection that several share.
+ * link that died. `control`: the socket of a connection that is there (lib/source/control.ts); ssh makes one of its own where it is gone.
  */
-export function sshCommand(target: Target, control?: string): string[] {
-  const seconds = Math.max(1, Math.round(parseDuration(target.env.CONNECT_TIMEOUT ?? '') ?? 60))
-  const key = keyOf(target)
+export function sshCommand(target: Target, control?: string, key = keyOf(target)): string[] {
   const options: Record<string, string> = {
     BatchMode: 'yes',
-    ConnectTimeout: String(seconds),
+    ConnectTimeout: String(connectSeconds(target)),
     ServerAliveInterval: '15',
     ServerAliveCountMax: '4',
     StrictHostKeyChecking: 'yes',
-    UserKnownHostsFile: knownHosts(),
+    UserKnownHostsFile: optionPath(knownHosts()),
     GlobalKnownHostsFile: '/dev/null',
     ...(key && { IdentitiesOnly: 'yes' }),
-    ...(control && { ControlMaster: 'auto', ControlPersist: '60', ControlPath: control }),
+    ...(control && { ControlPath: optionPath(control) }),
   }
   return [
     'ssh',
     ...Object.entries(options).flatMap(([name, value]) => ['-o', `${name}=${value}`]),
     ...(target.env.SOURCE_PORT ? ['-p', target.env.SOURCE_PORT] : []),
-    ...(key ? ['-i', key] : []),
+    ...(key ? ['-i', key.replaceAll('%', '%%')] : []),
     ...byBlanks(target.env.SSH_ARGS),
   ]
 }
+
+/** Messages of ssh, and of what Debian's configuration lets it pass on to the host, in English. */
+export const sshEnv = (target: Target): Record<string, string> => ({ ...callerEnv(words(target.env.PASS_ENV)), LC_ALL: 'C' })
 
 /** The same for rsync's -e, which parts words at blanks and knows quotes. */
 export const remoteShell = (target: Target, control?: string): string => shown(sshCommand(target, control))
@@ -56,3 +68,13 @@ export function rsyncHost(target: Target): string {
   const [, user = '', host = ''] = /^(.*@)?(.*)$/.exec(target.env.SOURCE_HOST ?? '') ?? []
   return host.includes(':') && !host.startsWith('[') ? `${user}[${host}]` : `${user}${host}`
 }
+
+/**
+ * A path as the host's shell reads it. Backslashes, which rrsync and kedge's forced command take for the same; a line feed cannot have one.
+ * Measured with rrsync of 3.5.0: of single quotes it knows nothing.
+ */
+export const hostWord = (path: string): string =>
+  path
+    .split('\n')
+    .map((line) => line.replace(/[\x00-\x7f]/g, (char) => (/[\w@%+=:,./-]/.test(char) ? char : `\\${char}`)))
+    .join("'\n'")

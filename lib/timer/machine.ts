@@ -36,7 +36,7 @@ export function unitDir(): string {
 
 /** systemd's own for services (systemd.exec(5), PATH). */
 const plainPath = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin']
-const tools = ['restic', 'rclone', 'gpg', 'ssh']
+const tools = ['restic', 'rsync', 'rclone', 'gpg', 'ssh']
 
 /** A plain PATH, with the folders of the tools that the caller has elsewhere. */
 export function toolPath(): string {

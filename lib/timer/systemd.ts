@@ -4,7 +4,7 @@ import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { Context, Target } from '../contract.ts'
 import { copiesOf } from '../copying.ts'
-import { placesOf } from '../engine.ts'
+import { placesOf, traitsOf } from '../engine.ts'
 import { callerVar } from '../env.ts'
 import { Failure } from '../failure.ts'
 import { words } from '../keys.ts'
@@ -115,7 +115,8 @@ async function needs(house: House, started: readonly Wanted[], context: Context)
       const places = [...new Set([...writable, ...keyPlaces(all)])].filter((path) => !liesIn(path, open))
       const credentials = await credentialOf(target)
       const opens = all.some(({ secret, name }) => secret === 'credential' && (name !== target.name || credentials.length === 0))
-      files.push(needsUnit(`${unit}.service`, target.name, { writable: places, credentials, opens }))
+      const owners = verb !== 'check' && (await Promise.all(all.map(({ engine }) => traitsOf(engine)))).some((each) => each.keepsOwners)
+      files.push(needsUnit(`${unit}.service`, target.name, { writable: places, credentials, opens, owners }))
       files.push(needsUnit(`kedge-notify@${verb}:${target.name}.service`, target.name, tellingNeeds([target])))
     }
   }

@@ -14,8 +14,12 @@ export type Timed = {
   /** Seconds. */
   readonly jitter: number
 }
-/** What a service needs besides the templates. `opens`: kedge itself opens what systemd-creds has sealed, perhaps to the TPM. */
+/**
+ * What a service needs besides the templates. `opens`: kedge itself opens what systemd-creds has sealed, perhaps to the TPM. `owners`: its
+ * store keeps files as they are, with their owners, setuid bits and capabilities, and devices.
+ */
 export type Needs = {
+  readonly owners?: boolean
   readonly writable: readonly string[]
   readonly opens: boolean
   readonly credentials: readonly { readonly name: string; readonly file: string }[]
@@ -82,13 +86,25 @@ export function timerUnit({ unit, target, verb, expression, calendars, jitter }:
   return { name: `${unit}.timer`, text: `${header}${lines.join('\n')}\n`, target }
 }
 
+/** It may make devices, and open none but those that every service may. */
+const asRoot = [
+  'CapabilityBoundingSet=CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER CAP_FSETID CAP_SETFCAP CAP_MKNOD',
+  'RestrictSUIDSGID=no',
+  '# PrivateDevices=yes takes CAP_MKNOD away.',
+  'PrivateDevices=no',
+  'DevicePolicy=closed',
+  'DeviceAllow=char-* m',
+  'DeviceAllow=block-* m',
+]
+
 /** A drop-in with what one service needs; undefined where that is nothing. `unit`: the service's name. */
-export function needsUnit(unit: string, target: string, { writable, credentials, opens }: Needs): UnitFile | undefined {
+export function needsUnit(unit: string, target: string, { writable, credentials, opens, owners }: Needs): UnitFile | undefined {
   const lines = [
     // One that is not there now, as on a disk that is not mounted, must not keep kedge from saying so.
     ...writable.map((path) => `ReadWritePaths=${unitWord(`-${path}`)}`),
     ...credentials.map(({ name, file }) => `LoadCredentialEncrypted=${name}:${doubled(file)}`),
     // The one device besides those that PrivateDevices= leaves; a machine may have none.
+    ...(owners ? asRoot : []),
     ...(opens ? ['BindPaths=-/dev/tpmrm0', 'DeviceAllow=char-tpm rw'] : []),
   ]
   if (lines.length === 0) return undefined

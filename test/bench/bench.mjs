@@ -6,10 +6,11 @@ import files from './files.mjs'
 import fleet from './fleet.mjs'
 import metrics from './metrics.mjs'
 import retain from './retain.mjs'
+import rsync from './rsync.mjs'
 import start from './start.mjs'
 import { createWorld, prepare } from './world.mjs'
 
-const parts = { start, backup, files, retain, metrics, fleet }
+const parts = { start, backup, files, rsync, retain, metrics, fleet }
 const asked = process.argv.slice(2)
 const unknown = asked.find((name) => !Object.hasOwn(parts, name))
 if (unknown) {

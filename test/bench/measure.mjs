@@ -49,16 +49,18 @@ export function peak(world, what, options = `--require=${preload}`) {
   return (Number(readFileSync(file, 'utf8')) * 1024) / 1e6
 }
 
-/** A and B by turns: [{ a, b }]. The first pair warms the caches and is thrown away. */
-export function pairs(world, a, b, rounds) {
+/** Each by turns: a list of what `measure` says of each, for each round. The first round warms the caches and is thrown away. */
+export function turns(world, whats, rounds) {
   const all = []
   for (let round = 0; round <= rounds; round++) {
-    const first = measure(world, a)
-    const second = measure(world, b)
-    if (round > 0) all.push({ a: first, b: second })
+    const measured = whats.map((what) => measure(world, what))
+    if (round > 0) all.push(measured)
   }
   return all
 }
+
+/** A and B by turns: [{ a, b }]. */
+export const pairs = (world, a, b, rounds) => turns(world, [a, b], rounds).map(([first, second]) => ({ a: first, b: second }))
 
 export function median(numbers) {
   const sorted = [...numbers].sort((a, b) => a - b)

@@ -1,4 +1,4 @@
-// Where the benchmark runs: a temporary folder with kedge's folders in it, an environment of its own, the newest restic of the tests.
+// Where the benchmark runs: a temporary folder with kedge's folders in it, an environment of its own, the newest tools of the tests.
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { homedir, tmpdir } from 'node:os'
@@ -20,12 +20,16 @@ const tools = process.env.KEDGE_TEST_TOOLS ?? join(process.env.XDG_CACHE_HOME ??
 /** Kept from one benchmark to the next: what takes long to make. */
 export const kept = join(tools, 'bench')
 
-function newestRestic() {
-  const names = existsSync(tools) ? readdirSync(tools).filter((name) => /^restic-[\d.]+$/.test(name)) : []
-  const newest = names.sort((a, b) => a.localeCompare(b, 'en', { numeric: true })).at(-1)
-  if (!newest) throw new Error(`no restic in ${tools}: ./test/run fetches it`)
-  return join(tools, newest, 'usr/bin')
+/** The folders of a tool's versions that the tests have, oldest first: [{ version, bin }]. */
+export function versions(tool) {
+  const names = existsSync(tools) ? readdirSync(tools).filter((name) => new RegExp(`^${tool}-[\\d.]+$`).test(name)) : []
+  if (names.length === 0) throw new Error(`no ${tool} in ${tools}: ./test/run fetches it`)
+  return names
+    .sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))
+    .map((name) => ({ version: name.slice(tool.length + 1), bin: join(tools, name, 'usr/bin') }))
 }
+
+export const rsnapshot = join(tools, 'rsnapshot/usr/bin/rsnapshot')
 
 export const password = 'benchmark'
 
@@ -33,7 +37,9 @@ export function createWorld() {
   const dir = realpathSync(mkdtempSync(join(tmpdir(), 'kedge-bench-')))
   const env = {
     HOME: dir,
-    PATH: [newestRestic(), dirname(process.execPath), '/usr/local/bin:/usr/bin:/bin'].join(':'),
+    PATH: [versions('restic').at(-1).bin, versions('rsync').at(-1).bin, dirname(process.execPath), '/usr/local/bin:/usr/bin:/bin'].join(
+      ':',
+    ),
     LANG: 'C.UTF-8',
     TZ: 'UTC',
     KEDGE_CONFIG_DIR: join(dir, 'etc'),

@@ -126,6 +126,19 @@ test('what is wrong or missing is misuse, is named, and leaves nothing behind', 
     [['--path', '/a\nb', '--repo', '/srv/r', '--secret', 'file'], /line end does not fit/],
     [['--path', '/etc', '--repo', 'rest:https://me:hush@host/', '--secret', 'file'], /it holds a password/],
     [['--path', '/etc', '--repo', 'stfp:host:/r', '--secret', 'file'], /not a repository: 'stfp:host:\/r'/],
+    [[...whole, '--engine', 'rsnyc'], /option '--engine': not one of restic, rsync: 'rsnyc'/],
+    [[...whole, '--engine', 'rsync'], /option '--repo' is for --engine restic/],
+    [[...whole, '--source-host', 'h'], /option '--source-host' is for --engine rsync/],
+    [[...whole, '--set', 'ENGINE=rsync'], /ENGINE is --engine/],
+    [[...whole, '--set', 'STORE=/srv'], /STORE is --store/],
+    [['--path', '/etc', '--store', '/srv', '--repo', '/srv/r', '--secret', 'file'], /option '--store' is for --engine rsync/],
+    [['--path', '/etc', '--engine', 'rsync'], /option missing: --store/],
+    [['--path', '/etc', '--store', 'me@host:/srv'], /not a folder of this machine: 'me@host:\/srv'/],
+    [['--path', '/etc', '--store', '/srv', '--secret', 'file'], /option '--secret file' needs --secrets-fd/],
+    [['--path', '/etc', '--store', '/srv', '--existing', '--password-fd', '3'], /'--password-fd': the store has no password/],
+    [['--path', '/etc', '--store', '/srv', '--source-port', '22'], /'--source-port' needs --source-host/],
+    [['--path', 'etc', '--store', '/srv', '--source-host', 'h'], /not an absolute path: 'etc'/],
+    [['--path', '/etc', '--store', '/srv', '--set', 'RESTIC_COMPRESSION=max'], /target\.env:\d+: RESTIC_COMPRESSION: unknown key/],
     [['--copy-of', 'nobody', '--repo', '/srv/r', '--secret', 'file'], /no target 'nobody'/],
   ]
   for (const [args, message] of cases) {
@@ -141,7 +154,7 @@ test('a path that is missing, and a repository inside the paths, are said and al
   const m = machine(t)
   const result = await done(m, ['new', 'web1', '--path', m.home, '--path', '/no/such', '--repo', `${m.home}/r`, '--secret', 'file'])
   assert.match(result.stderr, /the path '\/no\/such' is not there now/)
-  assert.match(result.stderr, /the repository lies in '.*home'.*leaves the repository itself out/)
+  assert.match(result.stderr, /the store lies in '.*home'.*leaves the store itself out/)
 })
 
 test('what defaults.env says already is not written again', async (t) => {
@@ -294,6 +307,7 @@ test('on a terminal it asks for what is missing, shows the defaults, and the pas
     m,
     ['new', 'web1'],
     [
+      ['rsync (plain folders with hard links) [restic]:', ''],
       ['a folder or file to save:', '/etc'],
       ['another folder or file to save [none]:', m.home],
       ['another folder or file to save [none]:', ''],
@@ -316,4 +330,91 @@ test('on a terminal it asks for what is missing, shows the defaults, and the pas
   )
   const listed = await giving(m, ['config', 'web1', '--secrets', 'RESTIC_PASSWORD', '--passphrase-fd', '3'], ['open sesame\n'])
   assert.equal(listed.status, 0, listed.stderr)
+})
+
+test('a target of rsync has a store, a host to pull from, no password, and can be saved to and restored from at once', async (t) => {
+  const m = machine(t)
+  const tree = path.join(m.dir, 'tree')
+  fs.mkdirSync(tree)
+  growTree(tree)
+  const store = path.join(m.dir, 'store')
+  // What the house has for restic's targets is not this one's.
+  fs.writeFileSync(path.join(m.config, 'defaults.env'), envText({ SECRET: 'gpg', RESTIC_COMPRESSION: 'max' }))
+  const args = ['new', 'web1', '--path', tree, '--store', store, '--keep', 'last=3', '--schedule', '@daily']
+  const { stderr } = await done(m, args)
+  assert.deepEqual(fs.readdirSync(folder(m, 'web1')).sort(), ['paths', 'recovery.txt', 'target.env'])
+  assert.doesNotMatch(stderr, /password/)
+  assert.match(stderr, /nothing encrypts the snapshots/)
+  assert.match(stderr, /next: kedge init web1; kedge backup web1; kedge doctor web1/)
+  assert.match(read(m, 'web1', 'target.env'), new RegExp(`^ENGINE=rsync\nSTORE=${store}\nSECRET=none$`, 'm'))
+  await done(m, ['init', 'web1'])
+  await done(m, ['backup', 'web1'])
+  const to = path.join(m.dir, 'out')
+  await done(m, ['restore', 'web1', 'latest', '--to', to])
+  sameTree(path.join(to, tree), tree)
+
+  const pulled = await done(m, [
+    'new',
+    'web2',
+    '--path',
+    '/srv/www',
+    '--store',
+    store,
+    '--source-host',
+    'root@web2',
+    '--source-port',
+    '2222',
+  ])
+  assert.match(pulled.stderr, /next: kedge key web2; kedge init web2/)
+  assert.doesNotMatch(pulled.stderr, /is not there now/)
+  assert.match(read(m, 'web2', 'target.env'), /^SOURCE_HOST=root@web2\nSOURCE_PORT=2222$/m)
+
+  await done(m, ['new', 'off', '--copy-of', 'web1', '--store', path.join(m.dir, 'off')])
+  const settings = (await done(m, ['config', 'off', 'ENGINE', 'SNAPSHOTS_OF', 'STORE'])).lines.map((line) => line.split('\t')[1])
+  assert.deepEqual(settings, ['rsync', 'web1', path.join(m.dir, 'off')])
+})
+
+test('a target of rsync may have secrets of its own, which hold no password of a store', async (t) => {
+  const m = machine(t)
+  const args = ['new', 'web1', '--path', m.home, '--store', '/srv/store', '--secret', 'file', '--secrets-fd', '3']
+  const result = await giving(m, args, ["SMTP_PASSWORD='hush'\n"])
+  assert.equal(result.status, 0, result.stderr)
+  assert.equal(read(m, 'web1', 'secret.env'), 'SMTP_PASSWORD=hush\n')
+  assert.match(result.stderr, /the target's secrets are in plain text/)
+})
+
+test('what --explain prints for a target of rsync makes the same one by plain sh', async (t) => {
+  const m = machine(t)
+  const args = ['new', 'web1', '--path', m.home, '--store', `${m.dir}/my store`, '--source-host', 'web1']
+  const { stdout } = await done(m, [...args, '--explain'])
+  const byHand = await startProgram(m, '/bin/sh', ['-e'], { input: stdout }).result
+  assert.equal(byHand.status, 0, byHand.stderr)
+  const files = ['paths', 'target.env'].map((file) => read(m, 'web1', file))
+  fs.rmSync(folder(m, 'web1'), { recursive: true })
+  await done(m, args)
+  assert.deepEqual(
+    ['paths', 'target.env'].map((file) => read(m, 'web1', file)),
+    files,
+  )
+})
+
+test('on a terminal the engine is asked for, and for rsync the host and the folder, and no secret', { timeout: 30_000 }, async (t) => {
+  const m = machine(t)
+  await onTerminal(
+    m,
+    ['new', 'web1'],
+    [
+      ['rsync (plain folders with hard links) [restic]:', 'rsync'],
+      ['[this machine]:', 'root@web1'],
+      ['a folder or file to save:', '/etc'],
+      ['another folder or file to save [none]:', ''],
+      ['the folder that is to hold the snapshots', '/srv/store'],
+      ['a pattern to leave out [none]:', '*.o'],
+      ['a pattern to leave out [none]:', ''],
+      ['what prune keeps', ''],
+      ['when a backup is due (cron)', ''],
+    ],
+  )
+  const settings = (await done(m, ['config', 'web1', 'ENGINE', 'STORE', 'SOURCE_HOST', 'SECRET'])).lines.map((line) => line.split('\t')[1])
+  assert.deepEqual(settings, ['rsync', '/srv/store', 'root@web1', 'none'])
 })

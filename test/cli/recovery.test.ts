@@ -5,9 +5,26 @@ import * as fs from 'node:fs'
 import path from 'node:path'
 import test from 'node:test'
 import type { Target } from '../../lib/contract.ts'
-import { recoverySheet } from '../../lib/recovery.ts'
+import { recoverySheet } from '../../lib/engine/restic/recovery.ts'
 import { cheapen } from '../cheap.ts'
-import { done, fake, growTree, kedge, type Machine, machine, newTarget, restics, sameTree, scratch, startProgram } from '../harness.ts'
+import { asNobody } from '../engine/bench.ts'
+import { hardTree } from '../hardtree.ts'
+import {
+  done,
+  fake,
+  growTree,
+  kedge,
+  type Machine,
+  machine,
+  newRsyncTarget,
+  newTarget,
+  restics,
+  rsyncs,
+  sameTree,
+  scratch,
+  startProgram,
+} from '../harness.ts'
+import { startSshd } from '../sshd.ts'
 
 /** Runs a sheet in an empty folder as an operator would: with restic and the home alone. Returns the folder. */
 async function follow(m: Machine, sheet: string, shell = '/bin/sh', said = ''): Promise<string> {
@@ -168,6 +185,81 @@ test('settings that restic needs are on the sheet, secret ones only when asked f
     odd,
     /restic dump latest --tag 'kedge:web1,stream:b'\\''; touch y' '\/b'\\''; touch y' > 'restored-web1\/\.b'\\''; touch y\.part'/,
   )
+})
+
+for (const version of rsyncs()) {
+  test(`for rsync ${version.version} sh follows the sheet to the same files, after a rename too, and to what the streams wrote`, async (t) => {
+    const m = machine(t, undefined, version)
+    const tree = path.join(m.dir, "a 'tree'")
+    fs.mkdirSync(tree)
+    hardTree(tree)
+    const stores = path.join(m.dir, "the 'stores'")
+    fs.mkdirSync(stores)
+    const { dir } = newRsyncTarget(m, 'web1', {
+      paths: [tree],
+      env: { STORE: path.join(stores, '$HOME `a`') },
+      scripts: { 'streams/app "a".sql': 'echo the dump' },
+    })
+    await done(m, ['init', 'web1'])
+    await done(m, ['backup', 'web1'])
+    fs.writeFileSync(path.join(tree, 'later'), 'later\n')
+    await done(m, ['backup', 'web1'])
+    // A list of names and a stream that was never saved stop nothing, and are not taken for the newest state.
+    await done(m, ['backup', 'web1', '--files-from', '-'], { input: `${tree}/later\n` })
+    fake(path.join(dir, 'streams'), 'b.sql', 'echo new')
+    const sheet = (await done(m, ['recovery', 'web1'])).stdout
+    assert.match(sheet, new RegExp(`^# Written .* rsync ${version.version}`, 'm'))
+    assert.match(sheet, /^# A folder on \S+, which was mounted on \//m)
+    const missing = 'missing: the stream b.sql'
+    const restored = path.join(await follow(m, sheet, '/bin/sh', missing), 'restored-web1')
+    sameTree(path.join(restored, tree), tree)
+    assert.equal(fs.readFileSync(path.join(restored, 'app "a".sql'), 'utf8'), 'the dump\n')
+    assert.deepEqual(
+      fs.readdirSync(restored).filter((name) => /sql|part/.test(name)),
+      ['app "a".sql'],
+    )
+    await done(m, ['rename', 'web1', 'web2'])
+    const renamed = (await done(m, ['recovery', 'web2'])).stdout
+    sameTree(path.join(await follow(m, renamed, '/bin/sh', missing), 'restored-web2', tree), tree)
+  })
+}
+
+test('what an ordinary user pulled by rsync gets its owners, setuid bits and devices back from the sheet, as root', async (t) => {
+  assert.equal(process.geteuid?.(), 0, 'only root can give files away')
+  const server = await startSshd(t)
+  const m = machine(t)
+  const key = path.join(m.dir, 'key')
+  fs.copyFileSync(server.key, key)
+  fs.chmodSync(key, 0o600)
+  const tree = path.join(m.dir, 'tree')
+  fs.mkdirSync(tree)
+  hardTree(tree)
+  // Of a folder that has both, rsync --fake-super (3.2.7, 3.5.0) saves its own attributes, and not its ACL.
+  execFileSync('setfattr', ['-x', 'user.dir', path.join(tree, 'acl')])
+  newRsyncTarget(m, 'web1', { paths: [tree], env: { ...server.pulled(m), SSH_KEY: key } })
+  const as = asNobody(m, tree)
+  await done(m, ['init', 'web1'], as)
+  await done(m, ['backup', 'web1'], as)
+  const sheet = (await done(m, ['recovery', 'web1'], as)).stdout
+  sameTree(path.join(await follow(m, sheet), 'restored-web1', tree), tree)
+})
+
+test("a file that is not what the manifest says is named at the sheet's end, and the page fails", async (t) => {
+  const m = machine(t)
+  const tree = path.join(m.dir, 'tree')
+  fs.mkdirSync(tree)
+  fs.writeFileSync(path.join(tree, 'a'), 'as it was\n')
+  const { root } = newRsyncTarget(m, 'web1', { paths: [tree] })
+  await done(m, ['init', 'web1'])
+  await done(m, ['backup', 'web1'])
+  const sheet = (await done(m, ['recovery', 'web1'])).stdout
+  await follow(m, sheet)
+  const [id = ''] = fs.readdirSync(path.join(root, 'snapshots'))
+  fs.writeFileSync(path.join(root, 'snapshots', id, 'tree', tree, 'a'), 'as it is!\n')
+  const cwd = scratch(t)
+  const result = await startProgram(m, '/bin/sh', ['-e'], { cwd, input: sheet }).result
+  assert.equal(result.status, 1)
+  assert.match(result.stdout, /tree\/a: FAILED/)
 })
 
 test('a sealed credential, which dies with its machine, is told from what can be kept', () => {

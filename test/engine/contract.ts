@@ -4,41 +4,14 @@ import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
-import type { Drilled, PlanLine, RunRow, Sizes, Snapshot, StoreRow, Summary } from '../../lib/rows.ts'
-import { done, growTree, kedge, type Machine, type NewTarget, sameTree, start, type TargetOptions } from '../harness.ts'
+import type { Drilled, PlanLine, Sizes, Snapshot, Summary } from '../../lib/rows.ts'
+import { done, kedge, type Machine, sameTree, start } from '../harness.ts'
+import { asNobody, type Bench, houseOf, type Made, rows, runs, snapshots } from './bench.ts'
 
-/** What a test of the contract needs of an engine. */
-export type Bench = {
-  name: string
-  machine: (t: TestContext) => Machine
-  target: (machine: Machine, name: string, options?: TargetOptions) => NewTarget
-  /** Locks that lie in the store. */
-  locks: (machine: Machine, target: NewTarget) => Promise<number>
-  /** Makes and pins a store that opens quickly, as init does, for many runs in little time. */
-  store: (machine: Machine, target: NewTarget) => Promise<void>
-  /** Holds a lock in the store that keeps a check out, until the test's end. */
-  hold: (machine: Machine, target: NewTarget) => Promise<void>
-}
-
-const rows = <T>(result: { rows: unknown[] }) => result.rows as T[]
-const runs = async (machine: Machine, name: string) => rows<RunRow>(await done(machine, ['history', name, '--json']))
-const snapshots = async (machine: Machine, name: string) => rows<Snapshot>(await done(machine, ['list', name, '--json']))
-
-export function contract({ name, machine: newMachine, target: newTarget, locks, store, hold }: Bench): void {
-  const it = (sentence: string, body: (t: TestContext) => Promise<void>) => test(`${name}: ${sentence}`, body)
-
-  /** A machine with a tree, a target for it, and its store. */
-  async function house(t: TestContext, options: TargetOptions & { tree?: boolean } = {}) {
-    const machine = newMachine(t)
-    const source = path.join(machine.dir, 'source')
-    fs.mkdirSync(source)
-    if (options.tree) growTree(source)
-    else fs.writeFileSync(path.join(source, 'file'), 'some bytes\n')
-    const target = newTarget(machine, 'web1', { paths: [source], ...options })
-    if (options.tree) await done(machine, ['init', 'web1'])
-    else await store(machine, target)
-    return { machine, source, target }
-  }
+export function contract<T extends Made>(bench: Bench<T>): void {
+  const { locks, place, sharing, target: newTarget } = bench
+  const it = (sentence: string, body: (t: TestContext) => Promise<void>) => test(`${bench.name}: ${sentence}`, body)
+  const house = houseOf(bench)
 
   it('what was saved is restored with bytes, modes, owners, times, links and xattrs', async (t) => {
     const { machine, source } = await house(t, { tree: true })
@@ -58,7 +31,7 @@ export function contract({ name, machine: newMachine, target: newTarget, locks, 
     const { machine, source } = await house(t)
     const secret = path.join(source, 'unreadable')
     fs.writeFileSync(secret, 'x', { mode: 0o000 })
-    const as = process.geteuid?.() === 0 ? asNobody(machine) : {}
+    const as = process.geteuid?.() === 0 ? asNobody(machine, secret) : {}
     const result = await kedge(machine, ['backup', 'web1', '--json'], as)
     assert.equal(result.status, 3, result.stderr)
     assert.match(result.stderr, /cannot read '.*unreadable'/)
@@ -112,26 +85,26 @@ export function contract({ name, machine: newMachine, target: newTarget, locks, 
     assert.equal(await locks(machine, target), 0)
   })
 
-  it('a wrong password is 12, a missing store 10, an unreachable one 13, and none of them creates anything', async (t) => {
+  it(`${Object.entries(bench.faults)
+    .map(([what, { status }]) => `${what} is ${status}`)
+    .join(', ')}, and nothing is created`, async (t) => {
     const { machine, source, target } = await house(t)
-    const missing = path.join(machine.dir, 'missing')
-    newTarget(machine, 'wrong', { paths: [source], env: { RESTIC_REPOSITORY: target.repository, STORE_ID: 'x' } })
-    newTarget(machine, 'missing', { paths: [source], env: { RESTIC_REPOSITORY: missing, STORE_ID: 'x' } })
-    newTarget(machine, 'away', {
-      paths: [source],
-      env: { RESTIC_REPOSITORY: 'rest:http://127.0.0.1:9/', STORE_ID: 'x', CONNECT_TIMEOUT: '3s' },
-    })
-    assert.deepEqual(await statuses(machine, ['wrong', 'missing', 'away'], 'backup'), [12, 10, 13])
-    assert.ok(!fs.existsSync(missing))
+    for (const [i, { status, options }] of Object.values(bench.faults).entries()) {
+      const { dir } = newTarget(machine, `faulty${i}`, { paths: [source], ...options(machine, target) })
+      const before = fs.readdirSync(machine.dir)
+      assert.equal((await kedge(machine, ['backup', path.basename(dir)])).status, status)
+      assert.deepEqual(fs.readdirSync(machine.dir), before)
+    }
     assert.equal((await snapshots(machine, 'web1')).length, 0)
   })
 
   it('another store in the place of the pinned one is refused with 15, and keeps no snapshot', async (t) => {
     const { machine, source, target } = await house(t)
-    const other = newTarget(machine, 'other', { paths: [source], secrets: { RESTIC_PASSWORD: target.password } })
+    const { secrets } = sharing(target)
+    const other = newTarget(machine, 'other', { paths: [source], ...(secrets && { secrets }) })
     await done(machine, ['init', 'other'])
-    fs.renameSync(target.repository, `${target.repository}.away`)
-    fs.renameSync(other.repository, target.repository)
+    fs.renameSync(place(target), `${place(target)}.away`)
+    fs.renameSync(place(other), place(target))
     const result = await kedge(machine, ['backup', 'web1'])
     assert.equal(result.status, 15, result.stderr)
     assert.match(result.stderr, /another store lies in/)
@@ -140,23 +113,20 @@ export function contract({ name, machine: newMachine, target: newTarget, locks, 
 
   it('a target without a pin is refused with 15, and init refuses a store that exists', async (t) => {
     const { machine, source, target } = await house(t)
-    newTarget(machine, 'twin', {
-      paths: [source],
-      env: { RESTIC_REPOSITORY: target.repository },
-      secrets: { RESTIC_PASSWORD: target.password },
-    })
+    newTarget(machine, 'twin', { paths: [source], ...sharing(target) })
     assert.deepEqual(await statuses(machine, ['twin'], 'backup'), [15])
     const init = await kedge(machine, ['init', 'twin'])
     assert.equal(init.status, 15)
     assert.match(init.stderr, /--adopt/)
   })
 
-  it('a store that is locked is 11 for a check, and no damage', async (t) => {
+  it(`a store that is locked is 11 for a ${bench.held.verb}, and no damage`, async (t) => {
     const { machine, target } = await house(t, { env: { LOCK_WAIT: '1s' } })
     await done(machine, ['backup', 'web1'])
-    await hold(machine, target)
-    const result = await kedge(machine, ['check', 'web1'])
+    await bench.held.hold(machine, target)
+    const result = await kedge(machine, [bench.held.verb, 'web1'])
     assert.equal(result.status, 11, result.stderr)
+    assert.equal((await snapshots(machine, 'web1')).length, 1)
   })
 
   it('a dry run saves nothing, and says what it would save', async (t) => {
@@ -178,11 +148,7 @@ export function contract({ name, machine: newMachine, target: newTarget, locks, 
     const elsewhere = path.join(machine.dir, 'elsewhere')
     fs.mkdirSync(elsewhere)
     fs.writeFileSync(path.join(elsewhere, 'file'), 'of another\n')
-    newTarget(machine, 'db1', {
-      paths: [elsewhere],
-      env: { RESTIC_REPOSITORY: target.repository },
-      secrets: { RESTIC_PASSWORD: target.password },
-    })
+    newTarget(machine, 'db1', { paths: [elsewhere], ...sharing(target) })
     await done(machine, ['init', '--adopt', 'db1'])
     await done(machine, ['backup', 'web1'])
     await done(machine, ['backup', 'db1'])
@@ -192,41 +158,22 @@ export function contract({ name, machine: newMachine, target: newTarget, locks, 
     assert.equal((await snapshots(machine, 'web1')).length, 1)
   })
 
-  it('what belongs to another target is not adopted unless it is named, and then no prune, forget or hold touches it', async (t) => {
+  it('prune, forget and hold of one target of a shared store leave what is of another as it is', async (t) => {
     const { machine, source, target } = await house(t)
-    const shared = { paths: [source], secrets: { RESTIC_PASSWORD: target.password } }
     await done(machine, ['backup', 'web1'])
-    newTarget(machine, 'web2', { ...shared, env: { RESTIC_REPOSITORY: target.repository, KEEP_LAST: '1' } })
-    const dry = await done(machine, ['init', '--adopt', '-n', '--json', 'web2'])
-    const adopted = await done(machine, ['init', '--adopt', '--json', 'web2'])
-    for (const { rows, stderr } of [dry, adopted]) {
-      assert.equal((rows as StoreRow[])[0]?.adopted, 0)
-      assert.match(stderr, /1 snapshot is left out: of 'web1'/)
-    }
-    assert.equal((await snapshots(machine, 'web2')).length, 0)
-    await done(machine, ['backup', 'web2'])
-    await done(machine, ['backup', 'web2'])
+    const { env, ...shared } = sharing(target)
+    newTarget(machine, 'web2', { paths: [source], ...shared, env: { ...env, KEEP_LAST: '1' } })
+    await done(machine, ['init', '--adopt', 'web2'])
+    for (let i = 0; i < 3; i++) await done(machine, ['backup', 'web2'])
     const [own] = await snapshots(machine, 'web1')
+    assert.equal((await snapshots(machine, 'web2')).length, 3)
     await done(machine, ['prune', 'web2'])
-    assert.deepEqual(
-      (await snapshots(machine, 'web1')).map(({ id }) => id),
-      [own?.id],
-    )
-
-    const [row] = rows<StoreRow>(await done(machine, ['init', '--adopt', '--tag', 'kedge:web1', '--json', 'web2']))
-    assert.equal(row?.adopted, 1)
-    const [both] = await snapshots(machine, 'web1')
-    const id = both?.id ?? ''
-    const plan = rows<PlanLine>(await done(machine, ['prune', '-n', '--json', 'web2'])).find((line) => line.id === id)
-    assert.deepEqual([plan?.action, plan?.reasons.includes("also of target 'web1'")], ['keep', true])
-    await done(machine, ['prune', 'web2'])
+    assert.equal((await snapshots(machine, 'web2')).length, 1)
     for (const verb of ['forget', 'hold'])
-      for (const name of ['web1', 'web2']) {
-        const refused = await kedge(machine, [verb, '--force=newest', name, id])
-        assert.equal(refused.status, 15, refused.stderr)
-        assert.match(refused.stderr, new RegExp(`snapshot ${id.slice(0, 8)}.*also of target '${name === 'web1' ? 'web2' : 'web1'}'`))
-      }
-    assert.equal((await done(machine, ['cat', 'web1', `${id}:${source}/file`])).stdout, 'some bytes\n')
+      assert.equal((await kedge(machine, [verb, '--force=newest', 'web2', own?.id ?? ''])).status, 1, 'it has no such snapshot')
+    assert.deepEqual(await snapshots(machine, 'web1'), [own])
+    const cat = await done(machine, ['cat', 'web1', `${own?.id}:${source}/file`])
+    assert.equal(cat.stdout, 'some bytes\n')
   })
 
   it('a backup in part does not count as the newest good one', async (t) => {
@@ -385,13 +332,11 @@ export function contract({ name, machine: newMachine, target: newTarget, locks, 
     fs.mkdirSync(path.join(source, 'cache'))
     fs.writeFileSync(path.join(source, 'cache/CACHEDIR.TAG'), 'Signature: 8a477f597d28d172789f06886806bc55\n')
     fs.writeFileSync(path.join(source, 'cache/b'), 'x')
-    fs.renameSync(target.repository, path.join(source, 'store [1]*'))
-    fs.appendFileSync(path.join(target.dir, 'target.env'), `RESTIC_REPOSITORY='${source}/store [1]*'\n`)
-    const env = fs
-      .readFileSync(path.join(target.dir, 'target.env'), 'utf8')
-      .split('\n')
-      .filter((line) => !line.startsWith('RESTIC_REPOSITORY=') || line.includes('store ['))
-    fs.writeFileSync(path.join(target.dir, 'target.env'), env.join('\n'))
+    const within = path.join(source, 'store [1]*')
+    fs.renameSync(place(target), within)
+    const env = fs.readFileSync(path.join(target.dir, 'target.env'), 'utf8')
+    assert.ok(env.includes(`='${place(target)}'`))
+    fs.writeFileSync(path.join(target.dir, 'target.env'), env.replace(`='${place(target)}'`, `='${within}'`))
     await done(machine, ['backup', 'web1'])
     assert.deepEqual(await filesOf(machine), [`${source}/cache/CACHEDIR.TAG`, `${source}/file`])
     const [snapshot] = await snapshots(machine, 'web1')
@@ -430,20 +375,4 @@ function processes(args: string): number {
 function leftovers(machine: Machine): string[] {
   const all = [machine.state, machine.cache].flatMap((dir) => fs.readdirSync(dir, { recursive: true }).map(String))
   return all.filter((name) => /\.new$|names-|@.*json$|scratch\/./.test(name))
-}
-
-/** The environment for running kedge without root's right to read everything. */
-function asNobody(machine: Machine): { env: Record<string, string>; uid: number } {
-  fs.chmodSync(machine.dir, 0o755)
-  const own = (dir: string) => {
-    fs.lchownSync(dir, 65534, 65534)
-    if (fs.lstatSync(dir).isDirectory()) for (const name of fs.readdirSync(dir)) own(path.join(dir, name))
-  }
-  own(machine.dir)
-  fs.chownSync(path.join(machine.dir, 'source/unreadable'), 0, 0)
-  // restic may lie where only root goes.
-  const bin = path.join(machine.bin, 'restic')
-  fs.copyFileSync(machine.restic.path, bin)
-  fs.chmodSync(bin, 0o755)
-  return { env: {}, uid: 65534 }
 }

@@ -10,6 +10,7 @@ import type { Summary } from '../../rows.ts'
 import { quote } from '../../shell.ts'
 import { namesTag, partialTag } from '../../snapshots.ts'
 import { linksAmong, presentPaths } from '../../source/paths.ts'
+import { eachStream } from '../../source/stream.ts'
 import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'
 import { verifyIdentity } from './identity.ts'
 import { withNames } from './names.ts'
@@ -118,22 +119,10 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
       const snapshot = summary.partial && !short && !dryRun ? await markPartial(target, summary.snapshot, context) : summary.snapshot
       yield { ...summary, snapshot, ...(short && { partial: true }), ...(options.names && { subset: true }) }
     }
-    const failures: Failure[] = []
-    for (const stream of streams) {
-      try {
-        const args = streamArgs(target, options, stream.name, dryRun, restic)
-        yield await confirmed(withoutOwnDeadLocks(target, saving, () => saveStream(target, stream, args, saving, onSaved)))
-      } catch (error) {
-        // A dump that fails must not keep the next one from being saved; the first one's class is the run's.
-        if (!(error instanceof Failure) || saving.signal.aborted) throw error
-        failures.push(error)
-        context.log(`stream '${stream.name}': ${error.message}`)
-      }
-    }
-    const [first, ...more] = failures
-    if (first && more.length > 0)
-      throw new Failure(first.class, `${failures.length} streams failed: ${failures.map((each) => each.message).join('; ')}`)
-    if (first) throw first
+    yield* eachStream(streams, saving, (stream) => {
+      const args = streamArgs(target, options, stream.name, dryRun, restic)
+      return confirmed(withoutOwnDeadLocks(target, saving, () => saveStream(target, stream, args, saving, onSaved)))
+    })
   } catch (error) {
     if (identity.signal.aborted && error instanceof Failure && error.class === 'refused' && !dryRun) await takeBack(target, context, made)
     if (!dryRun && !(error instanceof Failure && untouched.has(error.class))) await markUnpruned(target)

@@ -1,13 +1,9 @@
 // Copies of a target's snapshots in second stores: by id, only what is missing there, and both stores known by their pins.
 import type { RunContext, Target, VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
-import { words } from '../../keys.ts'
-import { ofStore } from '../../lag.ts'
-import { take } from '../../lock.ts'
 import { preamble } from '../../preamble.ts'
-import { bury, recover } from '../../record.ts'
 import type { Copied } from '../../rows.ts'
-import { lockDir } from '../../running.ts'
+import { holding, judgeSecond, overridable, tellOf } from '../../secondstore.ts'
 import { openSecrets } from '../../secret.ts'
 import { targetTags } from '../../target.ts'
 import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'
@@ -54,10 +50,7 @@ const copy: VerbOf<'copy'> = async function* (target, { to, faults }, context) {
     }
     return
   }
-  const failed = (store: string, error: unknown) => {
-    if (!(error instanceof Failure) || context.signal.aborted) throw error
-    context.warn(`${ofStore(store)}${error.message}${error.hint ? ` (${error.hint})` : ''}`, 'partial')
-  }
+  const failed = tellOf(context)
   for (const { store, error } of faults) failed(store, error)
   const seconds: Second[] = []
   for (const each of to) {
@@ -107,22 +100,7 @@ async function copyTo(first: First, second: Second): Promise<Copied> {
       dryRun: true,
     }
   }
-  const lock = await take(lockDir(to.name), 'write', { run: context.run, verb: 'copy' }, { wait: context.wait, signal: context.signal })
-  try {
-    const dead = await recover(to, lock.crashed, context)
-    const there: RunContext = {
-      ...context,
-      secrets,
-      dead,
-      buried: async () => {
-        dead.length = 0
-        bury(to)
-      },
-      group(pgid) {
-        context.group(pgid)
-        lock.note(pgid).catch((error: Error) => context.log(`kedge: cannot note a child in the lock: ${error.message}`))
-      },
-    }
+  return await holding(to, secrets, context, async (there) => {
     const { missing } = await compare(first, to, there)
     if (missing.length > 0) {
       context.log(`copying ${missing.length} of ${first.snapshots.length} snapshots of '${target.name}' to '${to.name}'`)
@@ -136,9 +114,7 @@ async function copyTo(first: First, second: Second): Promise<Copied> {
         )
     }
     return { kind: 'copied', target: target.name, to: to.name, copied: missing.length, present: first.snapshots.length - missing.length }
-  } finally {
-    await lock.release()
-  }
+  })
 }
 
 /** Judges the second store, and finds what it lacks. */
@@ -147,25 +123,13 @@ async function compare(
   to: Target,
   there: RunContext,
 ): Promise<{ missing: ResticSnapshot[] }> {
-  if (!to.env.STORE_ID) {
-    const hint = `kedge init --like ${target.name} ${to.name}, or kedge init --adopt ${to.name} where it exists`
-    overridable(context, 'pin', `refusing to copy to '${to.name}': its store is not pinned`, hint)
-  }
+  judgeSecond(target, to, context, `kedge init --like ${target.name} ${to.name}`)
   const found = await verifyIdentity(to, there)
   if (found.chunker_polynomial !== config.chunker_polynomial) {
     const message = `refusing to copy to '${to.name}': its store has other chunker parameters, so that copies share no data with its own backups`
     overridable(context, 'chunker', message, `kedge init --like ${target.name} makes a store with the same ones`)
   }
-  if (!targetTags(target).every((tag) => targetTags(to).includes(tag))) {
-    const names = [...new Set([...words(to.env.SNAPSHOTS_OF), ...targetTags(target).map((tag) => tag.slice('kedge:'.length))])]
-    context.warn(`'${to.name}' does not show the copies: set SNAPSHOTS_OF='${names.join(' ')}' in its target.env`)
-  }
   return { missing: missingIn(snapshots, await listed(to, there, true)) }
-}
-
-function overridable(context: RunContext, guard: string, message: string, hint: string): void {
-  if (!context.forced.has(guard)) throw new Failure('refused', message, { hint })
-  context.warn(`guard '${guard}' overridden: ${message}`)
 }
 
 /** At most 500 a process: ids are long, and argv is not. */

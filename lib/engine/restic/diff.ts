@@ -1,13 +1,12 @@
 // diff: what changed between two snapshots. Its memory follows the changes, not the tree.
-import type { Rows, RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
+import { compared } from '../../comparison.ts'
+import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
-import { createFolders } from '../../folders.ts'
-import { bytes } from '../../format.ts'
-import type { Change, CommandLine, Compared, Snapshot } from '../../rows.ts'
+import type { Change, CommandLine, Snapshot } from '../../rows.ts'
+import { comment } from '../../shell.ts'
 import { pair, pick } from '../../snapshots.ts'
 import { lookup, onSnapshot } from './byhand.ts'
 import { type Changed, type Changes, liveArgs, liveChanges } from './live.ts'
-import { comment } from './policy.ts'
 import { snapshotsOf } from './snapshots.ts'
 import { explain, jsonLine, resticLines, version } from './tool.ts'
 
@@ -41,17 +40,13 @@ const diff: VerbOf<'diff'> = async function* (target, options, context) {
   const snapshots = await snapshotsOf(target, context)
   if (options.live) {
     const old = pick(snapshots, target, options.old ?? 'latest')
-    yield* compared(target, options, context, old, undefined, await liveChanges(target, old, context))
+    const live = await liveChanges(target, old, context)
+    yield* compared({ target: target.name, old, newer: undefined, top: options.top }, batched(live.rows), () => live.stored, context)
     return
   }
   const [old, newer] = pair(snapshots, target, options.old, options.newer)
-  const changes = await changesBetween(target, old, newer, options.metadata === true, context)
-  yield* compared(target, options, context, old, newer, changes)
-  const rot = [...changes.rows.values()].filter(({ change }) => change === '?').length
-  if (rot === 0) return
-  throw new Failure('damaged', `the content of ${rot} files changed, and nothing else about them: bit rot on the disk or in memory`, {
-    hint: 'the lines that begin with ? name them; the older snapshot may hold the good ones',
-  })
+  const { rows, stored } = await changesBetween(target, old, newer, options.metadata === true, context)
+  yield* compared({ target: target.name, old, newer, top: options.top }, batched(rows), () => stored, context)
 }
 export default diff
 
@@ -114,53 +109,15 @@ export function cover(paths: readonly string[], most: number): Cover {
   return { folders: [], below: true }
 }
 
-const batch = 1000
-
-/** The rows of a comparison, and what was compared with what; `newer` undefined: the live source. */
-async function* compared(
-  target: Target,
-  { top }: Options,
-  context: RunContext,
-  old: Snapshot,
-  newer: Snapshot | undefined,
-  { rows, stored }: Changes,
-): AsyncGenerator<Rows<Change | Compared | ReturnType<ReturnType<typeof createFolders>['top']>[number]>> {
-  const folders = createFolders()
-  const sum: Compared = {
-    kind: 'compared',
-    target: target.name,
-    old: old.id,
-    newer: newer?.id ?? 'live',
-    added: 0,
-    removed: 0,
-    changed: 0,
-    addedBytes: 0,
-    removedBytes: 0,
-    stored,
-  }
+function* batched(rows: ReadonlyMap<string, Changed>): Generator<Change[]> {
   let pending: Change[] = []
   for (const [path, changed] of rows) {
-    const row: Change = { kind: 'change', path, ...changed }
-    sum[row.change === '+' ? 'added' : row.change === '-' ? 'removed' : 'changed']++
-    if (row.change !== 'U') {
-      sum.addedBytes += row.after ?? 0
-      sum.removedBytes += row.before ?? 0
-    }
-    if (top !== undefined) folders.add(row)
-    else pending.push(row)
-    if (pending.length < batch) continue
+    pending.push({ kind: 'change', path, ...changed })
+    if (pending.length < 1000) continue
     yield pending
     pending = []
   }
-  if (pending.length > 0) yield pending
-  if (top !== undefined) yield folders.top(top)
-  yield sum
-  const growth = sum.addedBytes - sum.removedBytes
-  const name = (each: Snapshot) => `${each.id.slice(0, 8)} of ${each.time}`
-  context.log(
-    `from ${name(old)} to ${newer ? name(newer) : 'the live source'}: ${sum.added} added, ${sum.removed} removed, ${sum.changed} changed; ` +
-      `${growth < 0 ? '' : '+'}${bytes(growth)}, ${bytes(stored)} of data new to the store`,
-  )
+  yield pending
 }
 
 async function* explained(target: Target, { old, newer, live, metadata, top }: Options): AsyncGenerator<CommandLine> {

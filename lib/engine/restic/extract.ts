@@ -3,14 +3,14 @@ import { access, constants } from 'node:fs/promises'
 import { join } from 'node:path'
 import { batches } from '../../child.ts'
 import type { RunContext, Target } from '../../contract.ts'
-import { type Class, Failure } from '../../failure.ts'
-import type { Choice } from '../../selection.ts'
+import { Failure } from '../../failure.ts'
+import { type How as Basic, incomplete } from '../../restoring.ts'
 import { waitArgs } from './deadlock.ts'
 import { classOf, failureOf } from './errors.ts'
 import { jsonLine, localRepository, startRestic } from './tool.ts'
 import type { Version } from './version.ts'
 
-export type How = Choice & { to: string; verify: boolean; delete: boolean; preview?: boolean; unlocked?: boolean }
+export type How = Basic & { preview?: boolean; unlocked?: boolean }
 
 /** `preview`: what would be deleted, one line an entry (restic 0.17 and later). */
 export function restoreArgs(target: Target, id: string, how: How, restic: Version): string[] {
@@ -60,7 +60,6 @@ export type Extracted = { entries: number | undefined; deleted: number }
 // A pack that is gone or not what its name says is as bad as one with a wrong byte; Verify's own words are restic's too.
 const broken =
   /ciphertext verification failed|invalid data returned|(?:ReadFull|StreamPack|Load)\b.*(?:no such file|does not exist)|unexpected content|invalid file size|wrong hash|hash mismatch/i
-const shownItems = 10
 
 // 0.14 names only the file.
 const noLock = /unable to create lock in backend|\/locks\/[0-9a-f]{64}/
@@ -105,7 +104,7 @@ async function attempt(
   try {
     if (child.stdout) for await (const lines of batches(child.stdout)) for (const line of lines) read(line)
     const exit = await child.done
-    if (failed.size > 0) throw incomplete(call.action, failed)
+    if (failed.size > 0) throw incompleteOf(call.action, failed)
     if (exit.status !== 0) throw failureOf(call.action, exit)
     const entries = summary?.total_files === undefined ? undefined : summary.total_files + (summary.files_skipped ?? 0)
     return { entries, deleted: summary?.files_deleted ?? 0 }
@@ -120,19 +119,9 @@ function note(failed: Map<string, string>, item: string, cause: string): void {
   if (!failed.has(item)) failed.set(item, cause)
 }
 
-function incomplete(action: string, failed: ReadonlyMap<string, string>): Failure {
+function incompleteOf(action: string, failed: ReadonlyMap<string, string>): Failure {
   const causes = [...failed.values()].join('\n')
-  const kind = broken.test(causes) ? 'damaged' : classOf(1, causes)
-  const named = [...failed].slice(0, shownItems).map(([item, cause]) => `'${item}'${cause ? `: ${cause}` : ''}`)
-  const more = failed.size > shownItems ? ` and ${failed.size - shownItems} more` : ''
-  const message = `cannot ${action}: ${failed.size === 1 ? '1 entry' : `${failed.size} entries`} failed: ${named.join('; ')}${more}`
   const links = /Symlink: .*file exists/.test(causes)
-  const hint = links ? 'restic before 0.17 cannot replace links: restore with --to, or remove them first' : hints[kind]
-  return new Failure(kind, message, { hint })
-}
-
-const hints: Partial<Record<Class, string>> = {
-  damaged: 'kedge check --read-data shows how much of the store is damaged; another snapshot, or a copy, may have it whole',
-  space: 'restore to a place with more space, or less of it with --include',
-  permission: 'run as the user who owns the place, or as root',
+  const hint = links ? 'restic before 0.17 cannot replace links: restore with --to, or remove them first' : undefined
+  return incomplete(action, failed, broken.test(causes) ? 'damaged' : classOf(1, causes), hint)
 }

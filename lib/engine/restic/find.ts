@@ -1,7 +1,6 @@
 // Where a name occurs in the snapshots of a target.
 import type { Target, VerbOf, Verbs } from '../../contract.ts'
-import { Failure } from '../../failure.ts'
-import { parsePattern } from '../../pattern.ts'
+import { nothingFound, parsePattern } from '../../pattern.ts'
 import type { Match } from '../../rows.ts'
 import { pick } from '../../snapshots.ts'
 import { targetTags } from '../../target.ts'
@@ -39,11 +38,7 @@ const find: VerbOf<'find'> = async function* (target, options, context) {
     for (const { path, type, size, mtime } of matches ?? [])
       rows.push({ kind: 'match', target: target.name, snapshot, time, path, type, size: size ?? 0, mtime: new Date(mtime).toISOString() })
   }
-  if (rows.length === 0)
-    throw new Failure(
-      'empty',
-      `nothing found in the snapshots of '${target.name}': ${options.patterns.map((each) => `'${each}'`).join(', ')}`,
-    )
+  if (rows.length === 0) throw nothingFound(target.name, options.patterns)
   yield rows.sort((a, b) => (a.time < b.time ? 1 : a.time > b.time ? -1 : a.path < b.path ? -1 : 1))
 }
 export default find

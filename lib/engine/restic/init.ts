@@ -1,10 +1,9 @@
 // The only place that creates a repository; or pins one that exists, and takes in its snapshots by a filter.
 import { readdir } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { RunContext, SnapshotFilter, Target, VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { isAbsent } from '../../ledger.ts'
-import { pinStore } from '../../pin.ts'
+import { pinnedByHand, pinStore } from '../../pin.ts'
 import type { CommandLine, Snapshot, StoreRow } from '../../rows.ts'
 import { openSecrets } from '../../secret.ts'
 import { quote } from '../../shell.ts'
@@ -38,7 +37,7 @@ const init: VerbOf<'init'> = async function* (target, { adopt, filter, from, lik
     if (like) yield fromSecond(like)
     if (adopt) yield* adoptedByHand(target, filter ?? {})
     else yield explain(target, initArgs(like !== undefined))
-    if (!target.env.STORE_ID) yield* pinnedByHand(target)
+    if (!target.env.STORE_ID) yield* pinnedByHand(target, explain(target, identityArgs()).command)
     return
   }
   const store = repository(target)
@@ -104,15 +103,6 @@ async function refuseFilled(target: Target): Promise<void> {
   throw new Failure('refused', `refusing to create a repository at '${repository(target)}': the folder holds something else: ${first}`, {
     hint: 'name a new or empty folder',
   })
-}
-
-/** The pin by hand. */
-function* pinnedByHand(target: Target): Generator<CommandLine> {
-  const [file, fresh] = [quote(join(target.dir, 'target.env')), quote(join(target.dir, '.target.env.new'))]
-  const id = `sed -n 's/.*"id": *"\\([0-9a-f]*\\)".*/\\1/p'`
-  yield { kind: 'command', command: `id=$(${explain(target, identityArgs()).command} | ${id})` }
-  const text = `{ grep -v '^STORE_ID=' ${file}; echo "STORE_ID=\${id:?no repository}"; }`
-  yield { kind: 'command', command: `cp -p ${file} ${fresh} && ${text} > ${fresh} && mv ${fresh} ${file}` }
 }
 
 /** The id of the repository that is there; undefined only where restic says that there is none. */

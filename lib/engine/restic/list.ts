@@ -1,26 +1,25 @@
 // The snapshots of a target, the newest first.
 import type { Target, VerbOf, Verbs } from '../../contract.ts'
+import { Failure } from '../../failure.ts'
 import type { CommandLine } from '../../rows.ts'
 import { quote } from '../../shell.ts'
+import { listed } from '../../snapshots.ts'
 import { targetTags } from '../../target.ts'
 import { eachSnapshot } from './byhand.ts'
 import { snapshotsOf } from './snapshots.ts'
 import { explain } from './tool.ts'
 
 const list: VerbOf<'list'> = async function* (target, options, context) {
-  const { latest, stream, all } = options
+  if (options.removed)
+    throw new Failure('misuse', 'restic keeps no record of the snapshots that were removed', {
+      hint: `kedge history --verb=prune ${target.name} lists the runs that removed some, kedge log ${target.name} RUN what one of them did`,
+    })
   if (context.mode === 'explain') {
     yield byHand(target, options)
     return
   }
-  const snapshots = await snapshotsOf(target, context, { ...(all && { all }) })
-  const wanted = stream === undefined ? snapshots : snapshots.filter((each) => each.stream === stream)
-  if (stream !== undefined && wanted.length === 0) {
-    const names = [...new Set(snapshots.flatMap((each) => each.stream ?? []))].sort()
-    const there = names.length > 0 ? `: there are ${names.map((name) => `'${name}'`).join(', ')}` : ''
-    context.log(`'${target.name}' has no snapshot of a stream '${stream}'${there}`)
-  }
-  yield latest === undefined ? wanted : wanted.slice(0, latest)
+  const { all } = options
+  yield listed(await snapshotsOf(target, context, { ...(all && { all }) }), target, options, context.log)
 }
 export default list
 

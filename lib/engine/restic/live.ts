@@ -2,6 +2,7 @@
 // gone restic does not say: the snapshot's entries are looked up, those in folders that restic found changed.
 import { lstat } from 'node:fs/promises'
 import { batches } from '../../child.ts'
+import { checkLive } from '../../comparison.ts'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import type { Change, Snapshot } from '../../rows.ts'
@@ -40,8 +41,7 @@ type Seen = {
 }
 
 export async function liveChanges(target: Target, old: Snapshot, context: RunContext): Promise<Changes> {
-  if (old.stream)
-    throw new Failure('misuse', `snapshot '${old.id.slice(0, 8)}' is of stream '${old.stream}': a stream has no live source to compare`)
+  checkLive(old)
   const { present, missing } = await presentPaths(target.paths)
   const seen: Seen = { changes: new Map(), folders: new Set(), stored: 0, unreadable: new Map() }
   if (present.length > 0) await dryBackup(target, old, present, seen, context)

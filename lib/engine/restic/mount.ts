@@ -1,13 +1,11 @@
 // mount: the snapshots as a file system, in the foreground; it is gone again when kedge ends.
-import { existsSync, statSync } from 'node:fs'
-import { readdir, stat } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
 import { platform } from 'node:process'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { answer, batches, type Child } from '../../child.ts'
+import { batches, type Child } from '../../child.ts'
 import type { RunContext, Target, VerbOf } from '../../contract.ts'
-import { callerEnv } from '../../env.ts'
 import { Failure } from '../../failure.ts'
-import { quote } from '../../shell.ts'
+import { type Bare, bareFolder, isMounted, unmounted } from '../../mountpoint.ts'
 import { targetTags } from '../../target.ts'
 import { failureOf } from './errors.ts'
 import { explain, startRestic } from './tool.ts'
@@ -31,64 +29,48 @@ export function noMount(system: string, fuse: boolean): Failure | undefined {
 }
 
 const mount: VerbOf<'mount'> = async function* (target, { at }, context) {
+  if (at === undefined)
+    throw new Failure('misuse', 'operand missing: dir', { hint: `restic shows its snapshots in a folder: kedge mount ${target.name} /mnt` })
   if (context.mode === 'explain') {
     yield explain(target, mountArgs(target, at))
     return
   }
   const unable = noMount(platform, platform !== 'linux' || existsSync('/dev/fuse'))
   if (unable) throw unable
-  await checkFolder(at)
-  const before = statSync(at).dev
+  const bare = await bareFolder(at)
   const child = startRestic(target, mountArgs(target, at), context, { action: '', grace: 30 })
   try {
-    await serving(child, at, before, context)
+    await serving(child, bare, context)
     yield { kind: 'mounted', target: target.name, at }
     context.log(`the snapshots of '${target.name}' are in '${at}'; ^C (SIGINT, SIGTERM) or umount ends it`)
     await ended(child, context)
   } finally {
     child.end()
     await child.done.catch(() => undefined) // judged above
-    await unmounted(at, before)
+    // restic unmounts when it ends; where something still used the folder, it does not.
+    await unmounted(bare, [
+      ['fusermount3', '-u', at],
+      ['fusermount', '-u', at],
+      ['umount', at],
+    ])
   }
 }
 export default mount
 
-async function checkFolder(at: string): Promise<void> {
-  const cannot = (why: string) => new Failure('misuse', `cannot mount at '${at}': ${why}`, { hint: 'name an empty folder' })
-  const found = await stat(at).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') throw cannot('there is no such folder')
-    if (error.code === 'ENOTCONN')
-      throw new Failure('misuse', `cannot mount at '${at}': a dead mount is there`, { hint: `umount ${quote(at)}` })
-    throw error
-  })
-  if (!found.isDirectory()) throw cannot('it is not a folder')
-  if ((await readdir(at)).length > 0) throw cannot('it is not empty')
-}
-
-/** Another device than before; a FUSE whose process died cannot be looked at any more. */
-function isMounted(at: string, before: number): boolean {
-  try {
-    return statSync(at).dev !== before
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
-    return true
-  }
-}
-
 /** Until the file system is there. restic says so a moment before. */
-async function serving(child: Child, at: string, before: number, context: RunContext): Promise<void> {
+async function serving(child: Child, bare: Bare, context: RunContext): Promise<void> {
   let over = false
   const exit = child.done.finally(() => {
     over = true
   })
   exit.catch(() => undefined) // thrown below
   void drain(child, context)
-  while (!over && !isMounted(at, before)) await sleep(50)
+  while (!over && !isMounted(bare)) await sleep(50)
   if (!over) return
   const { status, stderr, signal } = await exit
   if (/unknown command "mount"/.test(stderr))
     throw new Failure('misuse', 'cannot mount: this restic was built without it', { hint: instead })
-  throw failureOf(`mount '${at}'`, { status: status || 1, stderr, signal })
+  throw failureOf(`mount '${bare.at}'`, { status: status || 1, stderr, signal })
 }
 
 async function drain(child: Child, context: RunContext): Promise<void> {
@@ -104,20 +86,4 @@ async function ended(child: Child, context: RunContext): Promise<void> {
   } catch (error) {
     if (!context.signal.aborted) throw error
   }
-}
-
-/** restic unmounts when it ends; where something still used the folder, it does not. */
-async function unmounted(at: string, before: number): Promise<void> {
-  for (const command of [
-    ['fusermount3', '-u', at],
-    ['fusermount', '-u', at],
-    ['umount', at],
-  ]) {
-    if (!isMounted(at, before)) return
-    await answer(command, { env: callerEnv(), timeout: 30 }).catch((error) => {
-      if (!(error instanceof Failure)) throw error // not installed: the next one
-    })
-  }
-  if (isMounted(at, before))
-    throw new Failure('tool', `cannot unmount '${at}': something uses it`, { hint: `leave the folder, then: umount ${quote(at)}` })
 }

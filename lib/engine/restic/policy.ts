@@ -1,15 +1,11 @@
 // The keep rules as an operator would give them to restic by hand, and where the two differ: what prune --explain prints. Pure.
 import type { Target } from '../../contract.ts'
-import type { Rules } from '../../retain.ts'
+import { isOff, type Rules } from '../../retain.ts'
 import type { CommandLine } from '../../rows.ts'
+import { comment } from '../../shell.ts'
 import { holdTag } from '../../snapshots.ts'
 import { targetTags, zoneOf } from '../../target.ts'
 import { explain } from './tool.ts'
-
-/** No rule at all: then nothing is deleted. */
-export function isOff({ counts, within, tags }: Rules): boolean {
-  return Object.values(counts).every((n) => n === 0) && Object.keys(within).length === 0 && tags.length === 0
-}
 
 /** One `restic forget` for each tag of the target's; the last one prunes. */
 export function policyArgs(target: Target, rules: Rules): string[][] {
@@ -34,9 +30,6 @@ export function policyArgs(target: Target, rules: Rules): string[][] {
     ...(index === tags.length - 1 ? ['--prune'] : []),
   ])
 }
-
-/** A line for the reader, which sh skips. */
-export const comment = (text: string): CommandLine => ({ kind: 'command', command: `# ${text}` })
 
 /** What kedge looks at before it deletes anything, and restic does not. */
 export const guardsByHand = (): CommandLine =>

@@ -1,10 +1,9 @@
 // One snapshot made: restic's backup over paths, or over what a stream writes; its progress, errors and summary.
-import { answer, batches, start } from '../../child.ts'
+import { batches, start } from '../../child.ts'
 import type { RunContext, Target } from '../../contract.ts'
-import { callerEnv } from '../../env.ts'
 import { Failure } from '../../failure.ts'
-import { words } from '../../keys.ts'
 import type { Summary } from '../../rows.ts'
+import { countStream, emptyOutput, failedProducer, type Stream, streamEnv } from '../../source/stream.ts'
 import { failureOf } from './errors.ts'
 import { askRestic, jsonLine, repository, startRestic } from './tool.ts'
 
@@ -124,7 +123,7 @@ export async function savePaths(target: Target, args: readonly string[], context
  */
 export async function saveStream(
   target: Target,
-  stream: { name: string; file: string },
+  stream: Stream,
   args: readonly string[],
   context: RunContext,
   onSaved: OnSaved,
@@ -169,13 +168,7 @@ export async function saveStream(
       const early = await Promise.race([restic.done, after(0)]) // why restic was ended is the cause, where it was
       await cancel()
       if (early && early.status !== 0) throw failureOf(`save stream '${stream.name}'`, early)
-      throw new Failure(
-        'tool',
-        `cannot save stream '${stream.name}': ${stream.file} ended with status ${made.status}: ${lastLine(made.stderr)}`,
-        {
-          hint: 'its half output was not kept',
-        },
-      )
+      throw failedProducer(stream, made.status, made.stderr)
     }
     if (made.stderr.trim()) context.detail(`${stream.file}: ${made.stderr.trim()}`)
     restic.stdin.end()
@@ -192,9 +185,6 @@ export async function saveStream(
   }
 }
 
-const emptyOutput = ({ name, file }: { name: string; file: string }) =>
-  new Failure('tool', `cannot save stream '${name}': its output was empty`, { hint: `${file} ended well, but wrote nothing` })
-
 /** A snapshot of a stream that failed; where the store keeps it (append-only), a warning: what failed is the news. */
 async function takeOut(target: Target, id: string, context: RunContext): Promise<void> {
   const action = `take the failed snapshot ${id.slice(0, 8)} out of '${repository(target)}'`
@@ -206,37 +196,4 @@ async function takeOut(target: Target, id: string, context: RunContext): Promise
   }
 }
 
-/** A dry run of a stream: the producer runs, its bytes are counted and thrown away (restic has no dry run of stdin before 0.17). */
-async function countStream(target: Target, stream: { name: string; file: string }, context: RunContext): Promise<Summary> {
-  const started = Date.now()
-  // wc counts, so that the bytes do not pass through kedge; the producer's status is told on stderr's last line.
-  const script = '{ "$0"; echo "status $?" >&2; } | wc -c'
-  const made = await answer(['/bin/sh', '-c', script, stream.file], { env: streamEnv(target, context), signal: context.signal, timeout: 0 })
-  const [, status] = /status (\d+)\n$/.exec(made.stderr) ?? []
-  if (status !== '0')
-    throw new Failure('tool', `cannot save stream '${stream.name}': ${stream.file} ended with status ${status ?? made.status}`)
-  if (Number(made.stdout) === 0) throw emptyOutput(stream)
-  const seconds = Math.round((Date.now() - started) / 100) / 10
-  return {
-    kind: 'summary',
-    target: target.name,
-    snapshot: '',
-    stream: stream.name,
-    files: 1,
-    bytes: Number(made.stdout),
-    added: 0,
-    seconds,
-    dryRun: true,
-  }
-}
-
-/** A stream sees the caller's harmless variables, PASS_ENV, the target's name, and the secrets that STREAM_SECRETS names: never the store's. */
-function streamEnv(target: Target, context: RunContext): Record<string, string> {
-  const named = words(target.env.STREAM_SECRETS).map((key) => [key, context.secrets[key]] as const)
-  for (const [key, value] of named)
-    if (value === undefined) throw new Failure('config', `STREAM_SECRETS names '${key}', which is not among the secrets`)
-  return { ...callerEnv(words(target.env.PASS_ENV)), KEDGE_TARGET: target.name, ...(Object.fromEntries(named) as Record<string, string>) }
-}
-
 const after = (ms: number) => new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), ms).unref())
-const lastLine = (text: string) => text.trim().split('\n').at(-1) ?? ''

@@ -1,11 +1,8 @@
-// Stats: what a restore would bring, what the snapshots take in the repository, how fast it grows. Kept for metrics and status.
-import { statfs } from 'node:fs/promises'
+// Stats: what a restore would bring, what the snapshots take in the repository, how fast it grows.
 import type { RunContext, Target, VerbOf } from '../../contract.ts'
-import { additions, fullIn, growthPerDay, growthWindow } from '../../growth.ts'
-import { newest } from '../../ledger.ts'
-import { stateDir } from '../../paths.ts'
-import { writeSizes } from '../../prepared.ts'
-import type { RunRow, Sizes, Snapshot } from '../../rows.ts'
+import { freeSpace } from '../../place.ts'
+import type { Snapshot } from '../../rows.ts'
+import { sizesOf } from '../../sizes.ts'
 import { newestOfEach } from '../../snapshots.ts'
 import { targetTags } from '../../target.ts'
 import { snapshotsOf } from './snapshots.ts'
@@ -33,28 +30,21 @@ const stats: VerbOf<'stats'> = async function* (target, _, context) {
   const restore = latest.length > 0 ? await ask(target, statsArgs(target, 'restore-size', latest), context) : empty
   const raw = latest.length > 0 ? await ask(target, statsArgs(target, 'raw-data'), context) : empty
   const all = await restoredBy(target, snapshots, restore, context)
-  const perDay = growthPerDay(additions(await recentRuns(target.name)))
-  const free = await freeSpace(target)
-  const row: Sizes = {
-    kind: 'sizes',
-    target: target.name,
-    time: new Date().toISOString(),
-    snapshots: snapshots.length,
-    restore: restore.total_size,
-    files: filesOf(snapshots, latest) ?? restore.total_file_count ?? 0,
-    raw: raw.total_size,
-    dedup: ratio(all, raw.total_uncompressed_size ?? raw.total_size),
-    compression: raw.total_uncompressed_size === undefined ? null : ratio(raw.total_uncompressed_size, raw.total_size),
-    perDay,
-    free,
-    fullIn: fullIn(free, perDay),
-  }
-  await writeSizes(row, context)
-  yield row
+  yield await sizesOf(
+    {
+      target: target.name,
+      snapshots: snapshots.length,
+      restore: restore.total_size,
+      files: filesOf(snapshots, latest) ?? restore.total_file_count ?? 0,
+      raw: raw.total_size,
+      all,
+      uncompressed: raw.total_uncompressed_size,
+      free: await freeSpaceOf(target),
+    },
+    context,
+  )
 }
 export default stats
-
-const ratio = (part: number, whole: number): number | null => (whole > 0 ? Math.round((part / whole) * 1000) / 1000 : null)
 
 /** The newest of each source: together they are what a restore of `latest` brings. `snapshots`: newest first. */
 export const latestOf = (snapshots: readonly Snapshot[]): string[] => newestOfEach(snapshots).map(({ id }) => id)
@@ -81,20 +71,8 @@ async function restoredBy(target: Target, snapshots: readonly Snapshot[], latest
   return (await ask(target, statsArgs(target, 'restore-size'), context)).total_size
 }
 
-async function recentRuns(target: string): Promise<RunRow[]> {
-  const oldest = Date.now() - growthWindow * 1000
-  const runs: RunRow[] = []
-  for await (const run of newest(stateDir(target))) {
-    if (Date.parse(run.start) < oldest) break
-    if (run.verb === 'backup') runs.push(run)
-  }
-  return runs
-}
-
 /** Bytes that are free for the repository; null where it lies elsewhere. */
-async function freeSpace(target: Target): Promise<number | null> {
+async function freeSpaceOf(target: Target): Promise<number | null> {
   const local = localRepository(target)
-  if (local === undefined) return null
-  const { bavail, bsize } = await statfs(local)
-  return bavail * bsize
+  return local === undefined ? null : await freeSpace(local)
 }

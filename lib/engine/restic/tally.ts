@@ -1,4 +1,4 @@
-// What a restore would bring, counted over the streamed list of a snapshot; and what of it arrived.
+// What a restore would bring, over the streamed list of a snapshot; and what of it arrived.
 import { lstat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { RunContext, Target } from '../../contract.ts'
@@ -21,8 +21,6 @@ export type Node = {
   ctime: string
   inode?: number
 }
-/** `files`: all but folders; `entries`: folders too; `bytes`: hard links counted each time; `foreign`: entries of other owners. */
-export type Tally = { files: number; bytes: number; entries: number; foreign: number }
 
 /** The entries of a snapshot that a choice brings, in batches. restic restores no sockets. */
 export async function* chosen(
@@ -43,20 +41,6 @@ export async function* chosen(
     }
     yield nodes
   }
-}
-
-export async function tally(nodes: AsyncIterable<readonly Node[]>): Promise<Tally> {
-  const counted: Tally = { files: 0, bytes: 0, entries: 0, foreign: 0 }
-  const [uid, groups] = [process.geteuid?.(), new Set([process.getegid?.(), ...(process.getgroups?.() ?? [])])]
-  for await (const batch of nodes) {
-    for (const node of batch) {
-      counted.entries++
-      if (node.type !== 'dir') counted.files++
-      if (node.type === 'file') counted.bytes += node.size ?? 0
-      if (node.uid !== uid || !groups.has(node.gid)) counted.foreign++
-    }
-  }
-  return counted
 }
 
 /** The bytes of files whose hard links are counted once, as they lie on a disk: keeps an inode a file in memory. */

@@ -1,5 +1,64 @@
-// Not there yet.
-import type { Unsupported } from '../../contract.ts'
+// The snapshots of a target, the newest first.
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
+import type { Removed } from '../../rows/house.ts'
+import type { CommandLine } from '../../rows.ts'
+import { quote } from '../../shell.ts'
+import { listed } from '../../snapshots.ts'
+import { auditOf, readAudit } from './audit.ts'
+import { unfinished } from './incomplete.ts'
+import { snapshotsOf } from './snapshots.ts'
+import { openStore, ownersOf, rootOf, storeOf } from './store.ts'
 
-const list: Unsupported = { instead: 'not there yet' }
+const list: VerbOf<'list'> = async function* (target, options, context) {
+  if (context.mode === 'explain') {
+    yield byHand(target, options)
+    return
+  }
+  if (options.removed) {
+    yield (await removedFrom(target, context)).slice(0, options.latest)
+    return
+  }
+  const owners = options.all ? ownersIn(target) : ownersOf(target)
+  const { rows } = await snapshotsOf(target, context, owners)
+  yield listed(rows, target, options, context.log)
+  const { length } = unfinished(target)
+  if (length === 0) return
+  const what = length === 1 ? 'one snapshot is unfinished' : `${length} snapshots are unfinished`
+  context.log(`'${target.name}': ${what}, of a run that goes on or was cut off: kedge prune -n ${target.name} tells how large`)
+}
 export default list
+
+/** What the audit of each owner tells, the newest first. */
+async function removedFrom(target: Target, context: RunContext): Promise<Removed[]> {
+  const rows: Removed[] = []
+  for (const owner of ownersOf(target)) {
+    const file = auditOf(rootOf(target, owner))
+    const torn = (line: string) => context.log(`a torn line in '${file}' is left out: ${line.slice(0, 60)}`)
+    for (const each of await readAudit(rootOf(target, owner), torn)) rows.push({ kind: 'removed', target: target.name, ...each })
+  }
+  return rows.sort((a, b) => (a.time < b.time ? 1 : -1))
+}
+
+/** Whatever has snapshots in the store. */
+function ownersIn(target: Target): string[] {
+  openStore(target)
+  const store = storeOf(target)
+  return readdirSync(store).filter((name) => existsSync(join(store, name, 'snapshots')))
+}
+
+/** An id and a place a line, as many as there are folders that hold a tree. */
+function byHand(target: Target, { latest, stream, all, removed }: Verbs['list']['options']): CommandLine {
+  if (removed) {
+    const read = `cat ${ownersOf(target)
+      .map((owner) => quote(auditOf(rootOf(target, owner))))
+      .join(' ')}`
+    return { kind: 'command', command: latest === undefined ? read : `${read} | tail -n ${latest}` }
+  }
+  const roots = all ? [`${quote(storeOf(target))}/*`] : ownersOf(target).map((owner) => quote(rootOf(target, owner)))
+  const files = roots.map((root) => `${root}/snapshots/*/snapshot.json`).join(' ')
+  const found = stream === undefined ? `ls ${files}` : `grep -l ${quote(`^  "stream": "${stream.replaceAll('.', '\\.')}"`)} ${files}`
+  const newest = `${found} | awk -F / '{ print $(NF - 1), $0 }' | sort -r`
+  return { kind: 'command', command: latest === undefined ? newest : `${newest} | head -n ${latest}` }
+}

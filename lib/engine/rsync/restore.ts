@@ -1,5 +1,97 @@
-// Not there yet.
-import type { Unsupported } from '../../contract.ts'
+// restore: snapshots, or paths of them, into a new place or back to where they were.
+import { existsSync, realpathSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
+import { Failure } from '../../failure.ts'
+import { checkEmpty } from '../../place.ts'
+import { checkSingle, type Hand, held, planRestore, restoring, tally } from '../../restoring.ts'
+import { isRemote } from '../../source/ssh.ts'
+import { bring, listArgs, makeRoom, moveOf, pathArgs } from './bring.ts'
+import { restoredByHand } from './byhand.ts'
+import { isDevice, proveRestored } from './proven.ts'
+import { aboveArgs, listOf, type Planned, routeOf } from './route.ts'
+import { bytesOnDisk, type Selected, selected } from './selected.ts'
+import { snapshotsOf } from './snapshots.ts'
+import { storeOf } from './store.ts'
+import { type Doomed, remove, surplus } from './surplus.ts'
 
-const restore: Unsupported = { instead: 'not there yet' }
+type Options = Verbs['restore']['options']
+
+const restore: VerbOf<'restore'> = async function* (target, options, context) {
+  checkSingle(options)
+  refuse(target, options, context)
+  const { rows, of } = await snapshotsOf(target, context)
+  const patterns = options.include.length + options.exclude.length > 0
+  const jobs: Planned[] = []
+  for (const job of planRestore(target, options, rows)) {
+    const found = of(job.snapshot)
+    jobs.push({ ...job, found, route: routeOf(found, job, patterns), move: await moveOf(found, job.how.to) })
+  }
+  if (context.mode === 'explain') {
+    for (const job of jobs) yield* restoredByHand(target, job)
+    return
+  }
+  if (options.to !== undefined) await checkEmpty(resolve(options.to))
+  yield* restoring(target, options, jobs, handOf(target, context), context)
+}
 export default restore
+
+/** What has no place here, or would change the snapshots. */
+function refuse(target: Target, options: Options, { mode }: RunContext): void {
+  const { to } = options
+  if (to === undefined && isRemote(target)) {
+    const message = `refusing to restore in place: the files of '${target.name}' were on ${target.env.SOURCE_HOST}`
+    if (options.delete) throw new Failure('refused', message, { hint: 'what --delete would take there cannot be seen from here' })
+    const hint = 'restore with --to; --in-place --explain prints the rsync that brings them there, for an account that may write'
+    if (mode !== 'explain') throw new Failure('refused', message, { hint })
+  }
+  if (to !== undefined && inside(realPlace(resolve(to)), realPlace(storeOf(target))))
+    throw new Failure('refused', `refusing to restore to '${to}': it lies in the store`, { hint: 'name a folder elsewhere' })
+}
+
+const inside = (path: string, folder: string): boolean => path === folder || path.startsWith(`${folder}/`)
+
+/** A path without links, as far as it is there. */
+function realPlace(path: string): string {
+  let at = path
+  while (!existsSync(at)) at = dirname(at)
+  return realpathSync(at) + (at === '/' ? path.slice(1) : path.slice(at.length))
+}
+
+function handOf(target: Target, context: RunContext): Hand<Planned> {
+  const doomed = new Map<Planned, readonly Doomed[]>()
+  const entries = ({ found, how, path }: Planned) => selected(found, how, path)
+  return {
+    async count(job) {
+      let devices = 0
+      const counted = await tally(counting(entries(job), (line) => (devices += isDevice(line) ? 1 : 0)))
+      if (devices > 0 && process.geteuid?.() !== 0) context.warn(`${devices} devices are left out: only root can make them`, 'permission')
+      return counted
+    },
+    bytesOnDisk: (job) => bytesOnDisk(() => entries(job)),
+    async surplus(job) {
+      const found = await surplus(target, job.move.tree, held(job), job.how)
+      doomed.set(job, found)
+      return found.map(({ shown }) => shown)
+    },
+    async bring(job, { bytes }) {
+      const { move, route, how, action } = job
+      if (!move.inPlace) await makeRoom(move)
+      const deleted = await remove(doomed.get(job) ?? [])
+      if (route.paths) {
+        const above = aboveArgs(move, route.paths)
+        if (above) await bring(target, above, context, { action, total: 0 })
+        await bring(target, pathArgs(move, route.paths), context, { action, total: bytes })
+      } else await bring(target, listArgs(move), context, { action, total: bytes, list: listOf(entries(job), move.inPlace) })
+      await proveRestored(entries(job), { tree: move.tree, to: how.to, verify: how.verify, settled: !move.inPlace }, action, context)
+      return deleted
+    },
+  }
+}
+
+async function* counting(entries: AsyncIterable<Selected[]>, see: (line: Selected['line']) => void): AsyncGenerator<Selected[]> {
+  for await (const batch of entries) {
+    for (const { line } of batch) see(line)
+    yield batch
+  }
+}

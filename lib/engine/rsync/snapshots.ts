@@ -5,7 +5,7 @@ import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { readMarks } from '../../marks.ts'
 import type { Snapshot } from '../../rows.ts'
-import { holdTag, partialTag } from '../../snapshots.ts'
+import { holdTag, partialTag, pick } from '../../snapshots.ts'
 import { openStore, ownersOf, rootOf } from './store.ts'
 
 /** snapshot.json: never changed once it is published. Times RFC 3339 with milliseconds, sizes bytes, spans seconds. */
@@ -122,9 +122,24 @@ export function toSnapshot(target: string, stored: Found, suspects: Readonly<Rec
   }
 }
 
-/** A target's snapshots as rows, the newest first, and what is stored of each by its id. */
-export async function snapshotsOf(target: Target, context: RunContext): Promise<{ rows: Snapshot[]; byId: Map<string, Found> }> {
-  const stored = storedOf(target, context)
+/**
+ * A target's snapshots as rows, the newest first, and what is stored of each: by its id, and of the row itself, since snapshots of
+ * several targets may have one id.
+ */
+export async function snapshotsOf(
+  target: Target,
+  context: RunContext,
+  owners?: string[],
+): Promise<{ rows: Snapshot[]; byId: Map<string, Found>; of: (row: Snapshot) => Found }> {
+  const stored = storedOf(target, context, owners)
   const { suspects } = await readMarks(target.name)
-  return { rows: stored.map((each) => toSnapshot(target.name, each, suspects)), byId: new Map(stored.map((each) => [each.id, each])) }
+  const rows = stored.map((each) => toSnapshot(target.name, each, suspects))
+  const of = (row: Snapshot): Found => stored[rows.indexOf(row)] as Found
+  return { rows, byId: new Map(stored.map((each) => [each.id, each])), of }
+}
+
+/** The snapshot that an operator names, as it is stored; `path`: as for `pick`. */
+export async function chosen(target: Target, name: string, context: RunContext, path?: string): Promise<Found> {
+  const { rows, of } = await snapshotsOf(target, context)
+  return of(pick(rows, target, name, path))
 }

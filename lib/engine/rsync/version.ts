@@ -46,9 +46,26 @@ export async function installed(): Promise<Version | undefined> {
 async function ask(): Promise<Version> {
   const found = await installed()
   if (!found) throw new Failure('tool', 'there is no rsync in PATH', { hint: 'install rsync' })
-  if (found.flavour === 'openrsync')
-    throw new Failure('tool', 'the rsync in PATH is openrsync: it cannot link to older snapshots', { hint: 'pkg_add rsync' })
-  if (older(found.numbers, least))
-    throw new Failure('tool', `${found.text} is older than ${least.join('.')}`, { hint: 'install a newer rsync' })
+  const why = unfit(found)
+  if (why) throw new Failure('tool', why.text, { hint: why.remedy })
   return found
 }
+
+/** Why it cannot receive snapshots; undefined where it can. */
+export function unfit({ flavour, numbers, text }: Version): { text: string; remedy: string } | undefined {
+  if (flavour === 'openrsync') return { text: 'the rsync in PATH is openrsync: it cannot link to older snapshots', remedy: 'pkg_add rsync' }
+  if (older(numbers, least)) return { text: `${text} is older than ${least.join('.')}`, remedy: 'install a newer rsync' }
+  return undefined
+}
+
+let lacked: Promise<ReadonlySet<string>> | undefined
+
+/** Letters of options that the rsync of this machine was built without: 'A' ACLs, 'X' xattrs, as OpenBSD's package. Asked once a process. */
+export function builtWithout(): Promise<ReadonlySet<string>> {
+  lacked ??= answer(['rsync', '--version'], { env: callerEnv() }).then(({ stdout }) => lackedBy(stdout))
+  return lacked
+}
+
+/** '… append, no ACLs, no xattrs, …' -> A, X. */
+export const lackedBy = (text: string): ReadonlySet<string> =>
+  new Set([...(/\bno ACLs\b/.test(text) ? ['A'] : []), ...(/\bno xattrs\b/.test(text) ? ['X'] : [])])

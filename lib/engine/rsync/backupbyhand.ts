@@ -1,0 +1,77 @@
+// A backup by hand: the same tree, made by plain commands. It lies beside kedge's snapshots, which have a manifest: `init --adopt` takes it in.
+import { join } from 'node:path'
+import type { RunContext, Target, Verbs } from '../../contract.ts'
+import { Failure } from '../../failure.ts'
+import { readMarks } from '../../marks.ts'
+import type { CommandLine } from '../../rows.ts'
+import { quote } from '../../shell.ts'
+import { backupArgs } from './argv.ts'
+import { basesOf } from './bases.ts'
+import { type Rule, rulesFile } from './rules.ts'
+import { storedOf, treeOf } from './snapshots.ts'
+import { expectedSource } from './source.ts'
+import { rootOf } from './store.ts'
+import { explain } from './tool.ts'
+
+/** Stands for the new folder, whose name sh makes. */
+const mark = '@NEW@'
+
+const line = (command: string): CommandLine => ({ kind: 'command', command })
+
+export async function* byHand(
+  target: Target,
+  options: Verbs['backup']['options'],
+  wanted: readonly string[],
+  streams: Target['streams'],
+  context: RunContext,
+): AsyncGenerator<CommandLine> {
+  const root = rootOf(target)
+  const unfinished = quote(join(root, 'incomplete'))
+  const done = quote(join(root, 'by-hand'))
+  yield line(`id=$(date -u +%Y-%m-%dT%H%M%SZ); new=${unfinished}/$id; umask 077; mkdir -p ${done}`)
+  if (wanted.length > 0) {
+    const source = await expectedSource(target, wanted)
+    const bases = await basesNow(target, root, context)
+    yield line(`mkdir -p "$new" && mkdir -m 755 "$new/tree"`)
+    if (source.rules.length > 0) yield line(`${printed(source.rules)} > "$new/rules"`)
+    const from = options.names ? `${mark}/names` : undefined
+    if (options.names) yield line(`printf '%s\\0' ${options.names.map(quote).join(' ')} > "$new/names"`)
+    const args = backupArgs(target, {
+      ...source.both,
+      bases,
+      rules: source.rules.length > 0 ? `${mark}/rules` : undefined,
+      from,
+      sources: source.paths,
+      to: `${mark}/tree/`,
+      resume: false,
+      dryRun: false,
+    })
+    yield line(explain(target, args.slice(2).filter(readable)).command.replaceAll(mark, '"$new"'))
+    yield line(`sync && mv "$new" ${done}/"$id"`)
+  }
+  for (const { name, file } of streams) {
+    const to = `"$new-"${quote(name)}`
+    yield line(`mkdir -p ${to}/tree && ${quote(file)} > ${to}/tree/${quote(name)} && sync && mv ${to} ${done}/"$id-"${quote(name)}`)
+  }
+}
+
+/** What only kedge reads. */
+export const readable = (word: string): boolean => !/^(-ii|--out-format=.*|--8-bit-output|--no-human-readable)$/.test(word)
+
+/** Newest trees to link to, where the store can be read. */
+async function basesNow(target: Target, root: string, context: RunContext): Promise<string[]> {
+  try {
+    const { suspects } = await readMarks(target.name)
+    return basesOf(root, storedOf(target, context), suspects).snapshots.map(treeOf)
+  } catch (error) {
+    if (error instanceof Failure) return []
+    throw error
+  }
+}
+
+/** Rules as printf writes them: bytes that are no ASCII, and what printf or sh reads more into, as octal numbers. */
+export function printed(rules: readonly Rule[]): string {
+  const text = rulesFile(rules).toString('latin1')
+  const safe = text.replace(/[^ -~]|[\\%']/g, (char) => `\\${char.charCodeAt(0).toString(8).padStart(3, '0')}`)
+  return `printf -- '${safe}'` // a rule begins with a dash
+}

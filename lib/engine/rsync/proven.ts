@@ -1,0 +1,103 @@
+// What a restore brought, against the manifest: whether it is there, and with --verify whether it is what was saved.
+import type { BigIntStats } from 'node:fs'
+import { lstat } from 'node:fs/promises'
+import type { RunContext } from '../../contract.ts'
+import { incomplete } from '../../restoring.ts'
+import { type Line, pathBytes } from './manifest.ts'
+import { md5Of } from './md5.ts'
+import type { Selected } from './selected.ts'
+import { seconds } from './walk.ts'
+
+const mostNamed = 100
+
+export const below = (folder: string, line: Pick<Line, 'path'>): Buffer =>
+  Buffer.concat([Buffer.from(folder.endsWith('/') ? folder : `${folder}/`), pathBytes(line.path)])
+
+/**
+ * Looks at each entry below `to`. `settled`: nobody else writes there, so that sizes count always. Failure `damaged` where the snapshot itself
+ * lacks an entry, or what came back is not what was saved; `tool` where rsync left one out.
+ */
+export async function proveRestored(
+  entries: AsyncIterable<readonly Selected[]>,
+  { tree, to, verify, settled }: { tree: string; to: string; verify: boolean; settled: boolean },
+  action: string,
+  context: RunContext,
+): Promise<void> {
+  const wrong = new Map<string, string>()
+  let lost = false
+  let [unknown, closed] = [0, 0]
+  for await (const batch of entries) {
+    context.signal.throwIfAborted()
+    for (const entry of batch) {
+      if (wrong.size >= mostNamed) break
+      const { line } = entry
+      if (isDevice(line) && process.geteuid?.() !== 0) continue // told before
+      try {
+        const difference = await differenceAt(below(to, line), line, { verify, settled })
+        if (difference) {
+          wrong.set(entry.path, difference)
+          lost ||= verify || !(await isKept(below(tree, line), line))
+        } else if (verify && line.type === 'f' && line.hash === '') unknown++
+      } catch (error) {
+        // An ordinary user is kept out of folders and files whose modes say so, his own too.
+        if ((error as NodeJS.ErrnoException).code !== 'EACCES') throw error
+        closed++
+      }
+    }
+  }
+  if (wrong.size > 0) throw incomplete(action, wrong, lost ? 'damaged' : 'tool')
+  if (unknown > 0) context.warn(`${unknown} files have no known hash: compared by size, mode and time only`)
+  if (closed > 0)
+    context.warn(`${closed} entries were not looked at again: their modes keep you out`, ...(verify ? (['permission'] as const) : []))
+}
+
+export const isDevice = ({ type }: Pick<Line, 'type'>): boolean => type === 'b' || type === 'c'
+
+async function differenceAt(file: Buffer, line: Line, how: { verify: boolean; settled: boolean }): Promise<string | undefined> {
+  const stat = await statOf(file)
+  if (!stat) return 'it is not there'
+  const difference = differenceOf(line, stat, how)
+  if (difference || !how.verify || line.type !== 'f' || line.hash === '') return difference
+  return (await md5Of(file)) === line.hash ? undefined : 'its content is not what was saved'
+}
+
+async function statOf(file: Buffer): Promise<BigIntStats | undefined> {
+  try {
+    return await lstat(file, { bigint: true })
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+    throw error
+  }
+}
+
+/** Whether the snapshot itself still has the entry. */
+async function isKept(file: Buffer, { type, size }: Line): Promise<boolean> {
+  const stat = await statOf(file)
+  return stat !== undefined && (type !== 'f' || Number(stat.size) === size)
+}
+
+const kindOf = (stat: BigIntStats): Line['type'] | undefined => {
+  if (stat.isFile()) return 'f'
+  if (stat.isDirectory()) return 'd'
+  if (stat.isSymbolicLink()) return 'l'
+  if (stat.isFIFO()) return 'p'
+  if (stat.isSocket()) return 's'
+  if (stat.isBlockDevice()) return 'b'
+  return stat.isCharacterDevice() ? 'c' : undefined
+}
+
+function differenceOf(line: Line, stat: BigIntStats, { verify, settled }: { verify: boolean; settled: boolean }): string | undefined {
+  const [size, mode, uid, gid] = [stat.size, stat.mode, stat.uid, stat.gid].map(Number) as [number, number, number, number]
+  if (kindOf(stat) !== line.type) return 'it is something else'
+  if (line.type === 'f' && (settled || verify) && size !== line.size) return `it has ${size} bytes, saved were ${line.size}`
+  if (!verify || line.type === 'l') return undefined
+  const root = process.geteuid?.() === 0
+  // Only root may give set-id bits to files of every group.
+  const bits = root ? 0o7777 : 0o777
+  if ((mode & bits) !== (line.mode & bits)) return `it has the mode ${(mode & bits).toString(8)}, saved was ${line.mode.toString(8)}`
+  if (root && (uid !== line.uid || gid !== line.gid)) return `it belongs to ${uid}:${gid}, saved was ${line.uid}:${line.gid}`
+  // Times of folders change with what is put into them beside the restore.
+  const same = seconds(stat) === line.mtime || (line.type === 'd' && !settled)
+  return same ? undefined : `it has the time ${stat.mtime.toISOString()}, saved was ${new Date(line.mtime * 1000).toISOString()}`
+}

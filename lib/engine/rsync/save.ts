@@ -1,0 +1,211 @@
+// One transfer: rsync into a new tree, its output read while it grows, what it says on stderr kept, and at the end the manifest.
+import { closeSync, openSync, readSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Child, Exit } from '../../child.ts'
+import type { RunContext, Target } from '../../contract.ts'
+import { Failure } from '../../failure.ts'
+import { type Counts, type Seeker, seeker, writeManifest } from './hashes.ts'
+import { escapePath, formatLine, type Line, parseLine, readManifest } from './manifest.ts'
+import { parseItem } from './output.ts'
+import { kindsIn } from './special.ts'
+import { startTool } from './tool.ts'
+import { hear, noTrouble, type Trouble } from './trouble.ts'
+
+export type Work = {
+  /** incomplete/ID: rsync's output lies in it beside the tree, so that what was saved is known even where kedge is killed. */
+  readonly dir: string
+  readonly command: readonly string[]
+  readonly remote: boolean
+  /** Manifests of the bases that are snapshots, the first is the base; and the folders of unfinished ones. */
+  readonly manifests: readonly string[]
+  readonly unfinished: readonly string[]
+  readonly sources: readonly string[]
+  /** Owners and kinds lie in xattrs. */
+  readonly fake: boolean
+  readonly dryRun: boolean
+  /** Of the base, for the progress. */
+  readonly expected: { readonly files: number; readonly bytes: number } | undefined
+}
+export type Saved = { exit: Exit; trouble: Trouble; finish: () => Promise<Counts> }
+
+const outputOf = (dir: string): string => join(dir, 'output')
+
+/** Runs rsync to its end, whatever that is. `finish` writes the manifest; where it is not called `discard` ends what is open. */
+export async function transfer(target: Target, work: Work, context: RunContext): Promise<Saved & { discard: () => void }> {
+  const trouble = noTrouble()
+  const sorted = startSort(target, work.dir, context)
+  const leaders = new Set<string>()
+  const output = openSync(outputOf(work.dir), 'w+', 0o600)
+  const seen = { files: 0, bytes: 0 }
+  let over = false
+  const onItem = (line: Line) => {
+    if (line.type !== 'd') seen.files++
+    if (line.type === 'f') seen.bytes += line.size
+    if (line.link.startsWith('=> ') && (line.how === '>' || work.unfinished.length > 0)) leaders.add(line.link.slice('=> '.length))
+  }
+  const report = (what: string) => {
+    const { expected } = work
+    context.progress({
+      done: seen.bytes,
+      ...(expected && expected.bytes >= seen.bytes && { total: expected.bytes }),
+      files: seen.files,
+      ...(expected && expected.files >= seen.files && { totalFiles: expected.files }),
+      what,
+    })
+  }
+  const reading = readGrowing(
+    output,
+    () => over,
+    async (lines) => {
+      let text = ''
+      let last = ''
+      for (const each of lines) {
+        const line = parseItem(each)
+        if (!line) continue
+        onItem(line)
+        last = line.path
+        text += `${formatLine(line)}\n`
+      }
+      if (last !== '') report(`/${last}`)
+      await sorted.add(text)
+    },
+  )
+  reading.catch(() => undefined) // thrown where it is awaited
+  try {
+    const child = startTool(target, work.command, context, {
+      stdout: output,
+      relays: work.remote,
+      onStderr: (line) => {
+        context.detail(`rsync: ${line}`)
+        hear(trouble, line)
+      },
+    })
+    const exit = await child.done
+    over = true
+    await reading
+    return {
+      exit,
+      trouble,
+      discard: sorted.discard,
+      finish: async () => {
+        // Its files are linked to all the same; what their content should be is read anew.
+        const damaged = (failure: Failure) => context.warn(failure.message, 'damaged')
+        const unfinished = work.unfinished.map((dir) => sortedOutput(target, dir, work.dir, context))
+        try {
+          return await writeManifest({
+            lines: sorted.lines(),
+            known: [...work.manifests.map((file) => seeker(readManifest(file), damaged)), ...unfinished.map(({ seek }) => seek)],
+            based: work.manifests.length > 0,
+            dir: work.dir,
+            tree: join(work.dir, 'tree'),
+            sources: new Set(work.sources.map((path) => escapePath(Buffer.from(path.slice(1))) || '.')),
+            kindOf: kindsIn(target, join(work.dir, 'tree'), work.fake, context),
+            leaders,
+            dryRun: work.dryRun,
+          })
+        } finally {
+          for (const each of unfinished) each.discard()
+        }
+      },
+    }
+  } catch (error) {
+    over = true
+    sorted.discard()
+    throw error
+  } finally {
+    over = true
+    await reading.catch(() => undefined)
+    closeSync(output)
+  }
+}
+
+/** Lines of a file that grows, in batches, until it is over and all is read. */
+async function readGrowing(descriptor: number, over: () => boolean, use: (lines: string[]) => Promise<void>): Promise<void> {
+  const buffer = Buffer.allocUnsafe(1 << 18)
+  let rest = ''
+  let at = 0
+  for (;;) {
+    const last = over()
+    const read = readSync(descriptor, buffer, 0, buffer.length, at)
+    at += read
+    if (read > 0) {
+      const lines = (rest + buffer.toString('latin1', 0, read)).split('\n')
+      rest = lines.pop() ?? ''
+      await use(lines)
+    } else if (last) return
+    if (read < buffer.length && !last) await sleep(pause)
+  }
+}
+
+/** Milliseconds between two looks at the output. */
+const pause = 30
+
+/** sort(1), fed while rsync works. */
+function startSort(target: Target, dir: string, context: RunContext) {
+  const child = startTool(target, ['sort', '-T', dir], context, { stdin: 'pipe' })
+  return {
+    async add(text: string): Promise<void> {
+      if (text === '' || !child.stdin || child.stdin.write(text, 'latin1')) return
+      await new Promise<void>((resolve) => {
+        child.stdin?.once('drain', resolve)
+        void child.done.then(
+          () => resolve(),
+          () => resolve(),
+        )
+      })
+    },
+    lines: () => linesOf(child, dir),
+    discard: () => child.end(),
+  }
+}
+
+async function* linesOf(child: Child, dir: string): AsyncGenerator<Line[]> {
+  child.stdin?.end()
+  let rest = ''
+  for await (const chunk of child.stdout ?? []) {
+    const lines = (rest + (chunk as Buffer).toString('latin1')).split('\n')
+    rest = lines.pop() ?? ''
+    yield lines.map((line) => parseLine(line, join(dir, 'output')))
+  }
+  const { status, stderr } = await child.done
+  if (status === 0) return
+  throw new Failure(
+    /no space/i.test(stderr) ? 'space' : 'tool',
+    `cannot sort the manifest: ${stderr.trim() || `sort ended with status ${status}`}`,
+  )
+}
+
+/** What an unfinished run had saved, by its output: a line that is cut off is left out. */
+function sortedOutput(target: Target, unfinished: string, dir: string, context: RunContext): { seek: Seeker; discard: () => void } {
+  const sorted = startSort(target, dir, context)
+  const feeding = feed(outputOf(unfinished), sorted.add)
+  feeding.catch(() => undefined) // thrown by the first look
+  const lines = async function* () {
+    await feeding
+    yield* sorted.lines()
+  }
+  return { seek: seeker(lines(), () => undefined), discard: sorted.discard }
+}
+
+async function feed(file: string, add: (text: string) => Promise<void>): Promise<void> {
+  let descriptor: number
+  try {
+    descriptor = openSync(file, 'r')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
+    throw error
+  }
+  try {
+    await readGrowing(
+      descriptor,
+      () => true,
+      (lines) => {
+        const known = lines.flatMap((each) => parseItem(each) ?? []).filter((line) => line.hash !== '')
+        return add(known.map((line) => `${formatLine(line)}\n`).join(''))
+      },
+    )
+  } finally {
+    closeSync(descriptor)
+  }
+}

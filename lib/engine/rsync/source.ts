@@ -1,0 +1,88 @@
+// What a backup reads: the paths of this machine or of another, less what the exclude files leave out, and how the other side is spoken to.
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { geteuid } from 'node:process'
+import type { RunContext, Target } from '../../contract.ts'
+import { Failure } from '../../failure.ts'
+import { cacheDir, stateDir } from '../../paths.ts'
+import { type Control, connect } from '../../source/control.ts'
+import { isRemote } from '../../source/ssh.ts'
+import { type Both, lackingOf, operands, wayFlags } from './argv.ts'
+import { failureOf } from './errors.ts'
+import { type Probe, probe } from './probe.ts'
+import { folderRules, patternsIn, type Rule, rulesOf } from './rules.ts'
+import { storeOf } from './store.ts'
+import { rsyncEnv, startTool } from './tool.ts'
+import { hear, noTrouble } from './trouble.ts'
+import { rsyncVersion } from './version.ts'
+
+export type Source = {
+  readonly both: Both
+  readonly paths: readonly string[]
+  readonly patterns: readonly string[]
+  /** Without those of caches. */
+  readonly rules: readonly Rule[]
+  readonly control: string | undefined
+  readonly end: () => Promise<void>
+}
+
+/** The patterns of the target's exclude files. Failure `config`. */
+export const patternsOf = (target: Target): string[] =>
+  target.excludes.flatMap((file) => patternsIn(readFileSync(file, 'utf8'), file, rsyncEnv(target)))
+
+/** The store, kedge's cache and its scratch folders, where they lie in what is saved: they would grow by themselves. */
+function ownFolders(target: Target, paths: readonly string[]): string[] {
+  const inside = (folder: string) => paths.some((path) => path === '/' || folder === path || folder.startsWith(`${path}/`))
+  return [storeOf(target), cacheDir(target.name), join(stateDir(target.name), 'scratch')].filter(inside)
+}
+
+const asked: Probe = { flavour: 'rsync', protocol: 31, numbers: undefined, text: 'rsync', skew: undefined }
+
+/** What can be told without asking anybody, as --explain wants it: of the host that its rsync is a common one. */
+export async function expectedSource(target: Target, paths: readonly string[]): Promise<Source> {
+  return sourceOf(target, paths, isRemote(target) ? asked : undefined, undefined)
+}
+
+/** Asks the host, where there is one. Failure auth, unreachable, permission, config, tool; `vanished` where the canary is gone. */
+export async function openSource(target: Target, paths: readonly string[], context: RunContext): Promise<Source> {
+  if (!isRemote(target)) return sourceOf(target, paths, undefined, undefined)
+  const control = await connect(target, context)
+  try {
+    const there = await probe(target, context, control)
+    const source = await sourceOf(target, paths, there, control)
+    if (there.flavour === 'openrsync') context.warn(`'${target.env.SOURCE_HOST}' has openrsync: ACLs and extended attributes are not saved`)
+    await checkCanary(target, source, context)
+    return source
+  } catch (error) {
+    await control.end()
+    throw error
+  }
+}
+
+async function sourceOf(target: Target, paths: readonly string[], there: Probe | undefined, control: Control | undefined): Promise<Source> {
+  const here = await rsyncVersion()
+  const patterns = patternsOf(target)
+  return {
+    both: { here, there, root: geteuid?.() === 0, without: new Set(lackingOf(there)) },
+    paths,
+    patterns,
+    rules: [...(there ? [] : folderRules(ownFolders(target, paths))), ...rulesOf(patterns, paths)],
+    control: control?.path,
+    end: async () => control?.end(),
+  }
+}
+
+/** CANARY lies on the host: it is looked at before anything is written. */
+async function checkCanary(target: Target, { both, control }: Source, context: RunContext): Promise<void> {
+  const { CANARY: canary } = target.env
+  if (!canary) return
+  const trouble = noTrouble()
+  const command = ['rsync', '--list-only', '--dirs', ...wayFlags(target, both, control), '--', ...operands(target, both, [canary])]
+  const onStderr = (line: string) => hear(trouble, line)
+  const exit = await startTool(target, command, context, { stdout: 'ignore', relays: true, onStderr }).done
+  if (exit.status === 0) return
+  if (trouble.missing.size === 0) throw failureOf(`look at the canary '${canary}'`, exit, { remote: true })
+  const message = `refusing to back up '${target.name}': the canary '${canary}' is gone`
+  if (!context.forced.has('canary')) throw new Failure('vanished', message, { hint: 'is the file system mounted?' })
+  context.warn(`guard 'canary' overridden: ${message}`)
+}

@@ -1,0 +1,81 @@
+// restore --in-place --delete: what lies in the restored paths and not in the snapshot, found by reading both folders side by side.
+import { lstatSync, readdirSync, type Stats } from 'node:fs'
+import { rmdir, unlink } from 'node:fs/promises'
+import type { Target } from '../../contract.ts'
+import { keptBack, leftOut, onMount } from '../../leftout.ts'
+import { selection } from '../../pattern.ts'
+import type { CommandLine } from '../../rows.ts'
+import type { Choice } from '../../selection.ts'
+import { quoteBytes } from '../../shell.ts'
+import { storeOf } from './store.ts'
+import { rsyncEnv } from './tool.ts'
+
+/** An entry to be deleted: its path as it is, and as it is shown. */
+export type Doomed = { readonly path: Buffer; readonly shown: string; readonly folder: boolean }
+
+const slash = Buffer.from('/')
+const under = (folder: Buffer, name: Buffer): Buffer => Buffer.concat(folder.equals(slash) ? [slash, name] : [folder, slash, name])
+const statOf = (path: Buffer): Stats | undefined => lstatSync(path, { throwIfNoEntry: false })
+
+/** `roots`: the paths that are restored. A folder comes behind what is in it. Failure 'refused' when something must not go. */
+export async function surplus(target: Target, tree: string, roots: readonly string[], choice: Choice): Promise<Doomed[]> {
+  const reasonOf = await leftOut(target, storeOf(target), rsyncEnv(target))
+  const selects = selection(choice.include, choice.exclude)
+  const stay = target.env.ONE_FILE_SYSTEM !== 'no'
+  const doomed: Doomed[] = []
+
+  /** Whether all of it goes. `kept`: the folder of the snapshot beside it; undefined: it has none. */
+  const visit = (path: Buffer, stat: Stats, kept: Buffer | undefined): boolean => {
+    const shown = path.toString('utf8')
+    const folder = stat.isDirectory()
+    const wanted = selects(shown, folder)
+    let whole = kept === undefined && wanted
+    if (whole) {
+      const reason = reasonOf(shown)
+      if (reason) throw keptBack(shown, reason)
+    }
+    if (folder) {
+      for (const name of readdirSync(path, { encoding: 'buffer' }).sort(Buffer.compare)) {
+        const [at, beside] = [under(path, name), kept && under(kept, name)]
+        const inner = statOf(at)
+        if (!inner) continue // gone meanwhile
+        const other = beside && statOf(beside)
+        if (other && !inner.isDirectory()) continue
+        if (inner.isDirectory() && inner.dev !== stat.dev && stay) {
+          if (!other && selects(at.toString('utf8'), true)) throw keptBack(at.toString('utf8'), onMount(at.toString('utf8')))
+          whole = false
+          continue
+        }
+        // A folder in the place of a file has nothing beside it, though its name is in the snapshot.
+        if (!visit(at, inner, other?.isDirectory() ? beside : undefined) && !other) whole = false
+      }
+    }
+    if (whole) doomed.push({ path, shown, folder })
+    return whole
+  }
+  for (const root of roots) {
+    const [at, beside] = [Buffer.from(root), Buffer.from(`${tree}${root === '/' ? '' : root}`)]
+    const stat = statOf(at)
+    if (stat?.isDirectory() && statOf(beside)?.isDirectory()) visit(at, stat, beside)
+  }
+  return doomed
+}
+
+/** Deletes them; gives how many. What was put into a folder meanwhile stays, and the folder with it. */
+export async function remove(doomed: readonly Doomed[]): Promise<number> {
+  let deleted = 0
+  for (const { path, folder } of doomed) {
+    try {
+      await (folder ? rmdir(path) : unlink(path))
+      deleted++
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code !== 'ENOENT' && code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error
+    }
+  }
+  return deleted
+}
+
+/** The same by hand. */
+export const removal = (doomed: readonly Doomed[]): CommandLine[] =>
+  doomed.map(({ path, folder }) => ({ kind: 'command', command: `${folder ? 'rmdir' : 'rm -f'} ${quoteBytes(path)}` }))

@@ -1,0 +1,162 @@
+// The manifest of a tree that no backup of kedge's wrote: by looking at each file. Nothing is read but names, inodes and links.
+import { type BigIntStats, lstatSync, readdirSync, readlinkSync } from 'node:fs'
+import { open } from 'node:fs/promises'
+import type { Readable, Writable } from 'node:stream'
+import type { RunContext, Target } from '../../contract.ts'
+import { Failure } from '../../failure.ts'
+import { escapePath, formatLine, header, type Type } from './manifest.ts'
+import type { Stored } from './snapshots.ts'
+import { startTool } from './tool.ts'
+
+export type Counts = Stored['counts']
+
+/**
+ * Writes the manifest of `tree`; a file that is the same inode in `older` (another tree, undefined: none) is linked to it. Flat memory:
+ * names of one file are brought together by sort(1), which uses the folder `work`.
+ */
+export async function writeManifest(
+  target: Target,
+  file: string,
+  { tree, older, work }: { tree: string; older: string | undefined; work: string },
+  context: RunContext,
+): Promise<Counts> {
+  const counts = { files: 0, folders: 0, bytes: 0, transferred: 0, added: 0, linked: 0, new: 0, changed: 0, unreadable: 0, vanished: 0 }
+  const out = await open(file, 'w', 0o600)
+  const sort = ['sort', '-T', work]
+  try {
+    await out.writeFile(`${header}\n`)
+    const byInode = startTool(target, sort, context, { stdin: 'pipe' })
+    const byPath = startTool(target, sort, context, { stdin: 'pipe', stdout: out.fd })
+    const walked = feed(byInode.stdin as Writable, walk(tree, older, counts, context))
+    const linked = feed(byPath.stdin as Writable, withLinks(byInode.stdout as Readable, counts))
+    const [, , ...exits] = await Promise.all([walked, linked, byInode.done, byPath.done])
+    const bad = exits.find(({ status }) => status !== 0)
+    if (bad) throw new Failure('tool', `cannot write '${file}': ${bad.stderr.trim()}`)
+    await out.sync()
+  } finally {
+    await out.close()
+  }
+  return counts
+}
+
+async function feed(to: Writable, lines: AsyncIterable<string[]> | Iterable<string[]>): Promise<void> {
+  try {
+    for await (const batch of lines) {
+      const text = batch.map((line) => `${line}\n`).join('')
+      if (text !== '' && !to.write(text, 'latin1')) await drained(to)
+    }
+  } finally {
+    to.end()
+  }
+}
+
+/** A tool that ended reads no more; its status tells why. */
+const drained = (to: Writable): Promise<void> =>
+  new Promise((resolve) => {
+    if (to.destroyed) return resolve()
+    to.once('drain', resolve)
+    to.once('close', resolve)
+  })
+
+/** Lines of a manifest, each with its inode before it where the file has other names, else '-'. A folder a batch, without any order. */
+function* walk(tree: string, older: string | undefined, counts: Record<keyof Counts, number>, context: RunContext): Generator<string[]> {
+  const [root, base] = [Buffer.from(tree), older === undefined ? undefined : Buffer.from(older)]
+  const nowhere: Buffer = Buffer.alloc(0)
+  const look = (path: Buffer): string => {
+    const at = under(root, path)
+    const stat = lstatSync(at, { bigint: true })
+    const type = typeOf(stat)
+    const before = base && type !== 'd' ? statOf(under(base, path)) : undefined
+    const same = before !== undefined && before.ino === stat.ino && before.dev === stat.dev
+    counts[type === 'd' ? 'folders' : 'files']++
+    if (type !== 'd' && !same) {
+      if (!before) counts.new++
+      else counts.changed++
+    }
+    if (type === 'f') {
+      counts.bytes += Number(stat.size)
+      if (same) counts.linked++
+      else {
+        counts.transferred++
+        counts.added += Number(stat.size)
+      }
+    }
+    const line = formatLine({
+      path: path.length === 0 ? '.' : escapePath(path),
+      type,
+      mode: Number(stat.mode & 0o7777n),
+      uid: Number(stat.uid),
+      gid: Number(stat.gid),
+      size: Number(stat.size),
+      mtime: seconds(stat),
+      how: same ? '=' : '>',
+      hash: '',
+      link: type === 'l' ? `-> ${escapePath(readlinkSync(at, 'buffer'))}` : '',
+    })
+    return `${type !== 'd' && stat.nlink > 1n ? `${stat.dev}:${stat.ino}` : '-'}\t${line}`
+  }
+  yield [look(nowhere)]
+  const folders: Buffer[] = [nowhere]
+  for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
+    context.signal.throwIfAborted()
+    const lines: string[] = []
+    for (const entry of readdirSync(under(root, folder), { encoding: 'buffer', withFileTypes: true })) {
+      const name = entry.name as Buffer
+      const path = folder.length === 0 ? name : under(folder, name)
+      lines.push(look(path))
+      if (entry.isDirectory()) folders.push(path)
+    }
+    context.progress({ done: counts.files, unit: 'files' })
+    yield lines
+  }
+}
+
+const slash = Buffer.from('/')
+const under = (folder: Buffer, path: Buffer): Buffer => (path.length === 0 ? folder : Buffer.concat([folder, slash, path]))
+
+function statOf(path: Buffer): BigIntStats | undefined {
+  try {
+    return lstatSync(path, { bigint: true })
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+    throw error
+  }
+}
+
+/** Down to the whole second, before 1970 as well. */
+export const seconds = ({ mtimeNs }: BigIntStats): number => Number(mtimeNs / 1_000_000_000n) - (mtimeNs % 1_000_000_000n < 0n ? 1 : 0)
+
+export function typeOf(stat: BigIntStats): Type {
+  if (stat.isDirectory()) return 'd'
+  if (stat.isSymbolicLink()) return 'l'
+  if (stat.isFIFO()) return 'p'
+  if (stat.isSocket()) return 's'
+  if (stat.isBlockDevice()) return 'b'
+  return stat.isCharacterDevice() ? 'c' : 'f'
+}
+
+/** Lines sorted by inode: the second and further names of a file say which the first is, and were no transfer of their own. */
+async function* withLinks(stream: Readable, counts: Record<keyof Counts, number>): AsyncGenerator<string[]> {
+  let [rest, inode, first] = ['', '', '']
+  for await (const chunk of stream.setEncoding('latin1')) {
+    const lines = (rest + (chunk as string)).split('\n')
+    rest = lines.pop() ?? ''
+    yield lines.map((text) => {
+      const at = text.indexOf('\t')
+      const [of, line] = [text.slice(0, at), text.slice(at + 1)]
+      if (of !== '-' && of === inode) {
+        if (!line.endsWith('\t-')) return line // a symbolic link says where it leads
+        const [, type, , , , size, , how] = line.split('\t')
+        if (type === 'f' && how === '>') {
+          counts.transferred--
+          counts.added -= Number(size)
+        }
+        return `${line.slice(0, -1)}=> ${first}`
+      }
+      inode = of
+      first = line.slice(0, line.indexOf('\t'))
+      return line
+    })
+  }
+}
