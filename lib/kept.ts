@@ -1,6 +1,7 @@
 // A target's snapshots as the keep rules see them: source by source. Pure.
 import type { Target } from './contract.ts'
-import { type Kept, parseKeep, type RulesOf } from './retain.ts'
+import { parseKeep } from './keeprules.ts'
+import type { Kept, RulesOf } from './retain.ts'
 import type { Snapshot } from './rows.ts'
 import { groupOf, othersOf } from './snapshots.ts'
 import { targetTags } from './target.ts'

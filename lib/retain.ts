@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto'
 import { Failure } from './failure.ts'
 import { periods, type Rules } from './keeprules.ts'
-import { back, type Calendar, calendarIn, DAY, dateOf, instantOf, type Offset, offsetIn, type Span } from './zone.ts'
+import { back, calendarIn, DAY, dateOf, instantOf, type Offset, offsetIn, type Span } from './zone.ts'
 
 /** A snapshot as the rules see it; `time` is RFC 3339, with as many digits as nanoseconds have. */
 export type Kept = {

@@ -16,8 +16,14 @@ export const marks = [holdTag, partialTag, namesTag, manualTag]
 
 type Named = Pick<Target, 'name' | 'engine'>
 
-/** The ids of each engine, or how one begins. rsync's are the time, with a number behind a point where a second has several. */
-const ids: Readonly<Record<EngineName, RegExp>> = { restic: /^[0-9a-f]{2,64}$/, rsync: /^\d{4}-[\d-]*(T[\d.]*Z?)?$/ }
+/**
+ * The ids of each engine, or how one begins. rsync's are the time, with a number behind a point where a second has several; before that of
+ * another target's, in a store that shows several, stands its name: web1/2026-11-20T021500Z.
+ */
+const ids: Readonly<Record<EngineName, RegExp>> = {
+  restic: /^[0-9a-f]{2,64}$/,
+  rsync: /^([A-Za-z0-9][\w.-]*\/)?\d{4}-[\d-]*(T[\d.]*Z?)?$/,
+}
 
 export const isId = (engine: EngineName, text: string): boolean => ids[engine].test(text)
 
@@ -67,9 +73,12 @@ export function pick(snapshots: readonly Snapshot[], target: Named, name: string
   }
   if (!isId(target.engine, name))
     throw new Failure('misuse', `not a snapshot: '${name}'`, { hint: "an id, its beginning, 'latest' or 'latest-1'" })
-  const matches = snapshots.filter((each) => each.id.startsWith(name) || each.original?.startsWith(name))
-  const exact = matches.filter((each) => each.id.startsWith(name))
-  const [found, second] = exact.length > 0 ? exact : matches
+  const begins = [
+    ({ id }: Snapshot) => id.startsWith(name),
+    ({ id }: Snapshot) => id.slice(id.indexOf('/') + 1).startsWith(name),
+    ({ original }: Snapshot) => original?.startsWith(name) === true,
+  ]
+  const [found, second] = begins.map((test) => snapshots.filter(test)).find((each) => each.length > 0) ?? []
   if (!found)
     throw new Failure('empty', `target '${target.name}' has no snapshot '${name}'`, { hint: `kedge list ${target.name} lists them` })
   if (second)

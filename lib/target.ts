@@ -179,7 +179,7 @@ async function settingFaults(env: Record<string, string>, origin: Record<string,
     if (wrong) fault('TAGS', `${wrong}: '${tag}'`)
   }
   if (Object.keys(env).some((key) => key.startsWith('KEEP_'))) {
-    const { parseKeep } = await import('./retain.ts')
+    const { parseKeep } = await import('./keeprules.ts')
     for (const { key, message } of parseKeep(env).faults) fault(key, message)
   }
   if (env.SECRET === 'command' && !env.SECRET_COMMAND) fault('SECRET', "'command' needs SECRET_COMMAND")

@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { Failure } from '../lib/failure.ts'
-import { digest, type Kept, parseKeep, plan, type Rules, simulate } from '../lib/retain.ts'
+import { parseKeep, type Rules } from '../lib/keeprules.ts'
+import { digest, type Kept, plan, simulate } from '../lib/retain.ts'
 import { instantOf, offsetIn } from '../lib/zone.ts'
 
 /** The restics to compare with: $RESTIC, or each version that was fetched for the tests, or the one in PATH. */

@@ -5,6 +5,7 @@ import * as fs from 'node:fs'
 import path from 'node:path'
 import { escapePath, formatLine, header, type Line, type Type } from '../lib/engine/rsync/manifest.ts'
 import type { Stored } from '../lib/engine/rsync/snapshots.ts'
+import { seconds } from '../lib/engine/rsync/walk.ts'
 import type { Change, Row } from '../lib/rows.ts'
 
 /** The file that marks a store. */
@@ -91,7 +92,7 @@ function linesOf(tree: string, base: string | undefined): Line[] {
       uid: found.uid,
       gid: found.gid,
       size: found.size,
-      mtime: Math.floor(found.mtimeMs / 1000),
+      mtime: seconds(fs.lstatSync(full, { bigint: true })),
       how: inBase && (type === 'd' || inBase.ino === found.ino) ? '=' : '>',
       hash: type === 'f' ? createHash('md5').update(fs.readFileSync(full)).digest('hex') : '',
       link: type === 'l' ? `-> ${escapePath(fs.readlinkSync(full, { encoding: 'buffer' }))}` : '',

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
+import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Stored } from '../../lib/engine/rsync/snapshots.ts'
@@ -97,7 +98,10 @@ for (const rsync of rsyncs()) {
   })
 
   test(`rsync ${rsync.version}: a backup that was ended within a file goes on from there, and alters no older snapshot`, async (t) => {
-    const { m, root, source } = await made(t, { env: { LIMIT_UP: '20M' } }, rsync)
+    const log = path.join(fs.mkdtempSync(path.join(tmpdir(), 'kedge-')), 'log')
+    t.after(() => fs.rmSync(path.dirname(log), { recursive: true }))
+    const env = { LIMIT_UP: '20M', BACKUP_ARGS: `--log-file=${log} --log-file-format=%n:%b` }
+    const { m, root, source } = await made(t, { env }, rsync)
     fs.writeFileSync(path.join(source, 'a'), 'a')
     const first = await backup(m)
     const before = treeFacts(path.join(root, 'snapshots', first.snapshot))
@@ -109,7 +113,9 @@ for (const rsync of rsyncs()) {
     run.child.kill('SIGTERM')
     assert.equal((await run.result).status, 143)
     assert.deepEqual(below(root, 'snapshots'), [first.snapshot])
-    const second = await backup(m, '--verbose')
+    const second = await backup(m)
+    const sent = Number(/er\/big:(\d+)$/m.exec(fs.readFileSync(log, 'utf8'))?.[1])
+    assert.ok(sent < 35 << 20, `${sent} bytes were sent again`)
     sameTree(tree(root, second.snapshot, source), source)
     assert.deepEqual(treeFacts(path.join(root, 'snapshots', first.snapshot)), before)
     assert.deepEqual([below(root, 'incomplete'), below(root, 'deleting')], [[], []])
@@ -423,7 +429,7 @@ test('a canary that is gone on the host stops the backup before anything is writ
 })
 
 test('a link that is cut once is taken up again, and the snapshot is whole', async (t) => {
-  const cut = `case $* in *--sender*/source*) if mkdir "$HOME/cut" 2>/dev/null; then sh -c "$*" | { head -c 3000000; kill -KILL $$; }; fi ;; esac\nexec sh -c "$*"`
+  const cut = `case $* in *--sender*/source*) if mkdir "$HOME/cut" 2>/dev/null; then sh -c "$*" | { dd bs=32k count=60 2>/dev/null; kill -KILL $$; }; fi ;; esac\nexec sh -c "$*"`
   const { m, root, source } = await farTarget(t, cut, { RETRIES: '1', EXCLUDE_CACHES: 'no' })
   fs.writeFileSync(path.join(source, 'a'), 'a')
   execFileSync('dd', ['if=/dev/urandom', `of=${source}/big`, 'bs=1M', 'count=8'], { stdio: 'ignore' })
@@ -435,7 +441,7 @@ test('a link that is cut once is taken up again, and the snapshot is whole', asy
 })
 
 test('without retries a link that is cut is status 13, and nothing is published', async (t) => {
-  const cut = `case $* in *--sender*/source*) sh -c "$*" | { head -c 3000000; kill -KILL $$; } ;; esac\nexec sh -c "$*"`
+  const cut = `case $* in *--sender*/source*) sh -c "$*" | { dd bs=32k count=60 2>/dev/null; kill -KILL $$; } ;; esac\nexec sh -c "$*"`
   const { m, root, source } = await farTarget(t, cut, { RETRIES: '0', EXCLUDE_CACHES: 'no' })
   execFileSync('dd', ['if=/dev/urandom', `of=${source}/big`, 'bs=1M', 'count=8'], { stdio: 'ignore' })
   const result = await kedge(m, ['backup', 'web1'])

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { makeSnapshot, makeStore, storeId, writeManifest } from '../handmade.ts'
 import { done, kedge, type Machine, machine, type NewRsyncTarget, newRsyncTarget } from '../harness.ts'
 
@@ -175,20 +176,40 @@ test('an adopted snapshot is checked as far as its manifest tells, and one with 
   const dir = makeSnapshot(target, source, '2026-01-03T020000Z', { fake: true })
   const manifest = path.join(dir, 'manifest')
   const lines = fs.readFileSync(manifest, 'latin1').split('\n')
-  // As an ordinary user's rsync keeps them: the owner and the device in an attribute, an empty file in the tree.
+  // As an ordinary user's rsync keeps them: the owner and the device in an attribute, an empty file in the tree, a link's target in a file.
   const faked = lines.map((line) => line.replace(/^(changes\tf\t0644\t)0\t0/, '$17\t8').replace(/^fifo\tp/, 'fifo\tb'))
   fs.writeFileSync(manifest, faked.map((line) => line.replace(/\t[0-9a-f]{32}\t/, '\t-\t')).join('\n'), 'latin1')
-  const fifo = path.join(dir, 'tree', 'fifo')
-  const { atime, mtime } = fs.statSync(fifo)
   const folder = fs.statSync(path.join(dir, 'tree'))
-  fs.rmSync(fifo)
-  fs.writeFileSync(fifo, '')
-  fs.utimesSync(fifo, atime, mtime)
+  replace(path.join(dir, 'tree', 'fifo'), (file) => fs.writeFileSync(file, ''))
+  replace(path.join(dir, 'tree', 'link'), (file) => fs.writeFileSync(file, 'a/b/x'))
   fs.utimesSync(path.join(dir, 'tree'), folder.atime, folder.mtime)
   flip(path.join(dir, 'tree', 'changes'))
   await done(m, ['check', 'web1', '--read-data'])
   fs.appendFileSync(path.join(dir, 'tree', 'changes'), 'x')
-  assert.match((await faults(m)).join('\n'), /changes: its size is 7/)
+  replace(path.join(dir, 'tree', 'link'), (file) => fs.writeFileSync(file, 'a/b/y'))
+  const told = (await faults(m)).join('\n')
+  assert.match(told, /changes: its size is 7/)
+  assert.match(told, /link: it is a link to 'a\/b\/y', was to 'a\/b\/x'/)
+})
+
+test('a snapshot that another host prunes while it is checked is no damage', async (t) => {
+  const { m, target, tree } = house(t)
+  // Many entries, so that the check is still at it when the first of them is seen.
+  for (let n = 0; n < 3000; n++) fs.writeFileSync(tree(first, `many ${n}`), '')
+  writeManifest(tree(first), path.join(tree(first), '..', 'manifest'))
+  const stored = path.join(tree(first), '..', 'snapshot.json')
+  const json = JSON.parse(fs.readFileSync(stored, 'utf8'))
+  fs.writeFileSync(stored, JSON.stringify({ ...json, counts: { ...json.counts, files: json.counts.files + 3000 } }))
+  await done(m, ['check', 'web1'])
+  const aside = path.join(target.root, 'aside')
+  for (let wait = 0; wait < 12; wait++) {
+    const running = kedge(m, ['check', '--read-data', 'web1'])
+    await sleep(80 + 40 * wait)
+    fs.renameSync(path.dirname(tree(first)), aside)
+    const result = await running
+    assert.equal(result.status, 0, result.stderr)
+    fs.renameSync(aside, path.dirname(tree(first)))
+  }
 })
 
 test('--within reads the slices that are due, each once, and all of them in time; damage in one is not noted as read', async (t) => {

@@ -22,8 +22,8 @@ async function failed({ machine, target, before }: Scene, result: Result, kind: 
 }
 
 const rooms = {
-  'the disk is full': { room: { bytes: 5 << 20, inodes: 2000 }, reserve: '4M' },
-  'the inodes are used up': { room: { bytes: 20 << 20, inodes: 360 }, reserve: '0 200' },
+  'the disk is full': { room: { bytes: 2 << 20, inodes: 500 }, reserve: '4M' },
+  'the inodes are used up': { room: { bytes: 20 << 20, inodes: 190 }, reserve: '0 200' },
 }
 for (const [what, { room, reserve }] of Object.entries(rooms)) {
   test(`${what} in the middle of a run: it fails for want of space, and the next one completes once there is room`, async (t) => {
@@ -81,7 +81,7 @@ test('with no retries it is 13, nothing is published, and the next run sends onl
 for (const bytes of [0, 50, 5000, 500_000]) {
   test(`a link that lets ${bytes} bytes through and ends: nothing is published, and the next run completes`, async (t) => {
     const here = await scene(t, newest, { server, env: { RETRIES: '0' } })
-    fake(here.machine.bin, 'ssh', `/usr/bin/ssh "$@" | head -c ${bytes}`)
+    fake(here.machine.bin, 'ssh', `/usr/bin/ssh "$@" | { head -c ${bytes}; kill -9 $$; }`)
     const result = await kedge(here.machine, ['backup', 'web1'])
     assert.notEqual(result.status, 0)
     assert.deepEqual(Object.keys(published(here.target)), Object.keys(here.before))

@@ -1,6 +1,6 @@
 // The keep rules as an operator would give them to restic by hand, and where the two differ: what prune --explain prints. Pure.
 import type { Target } from '../../contract.ts'
-import { isOff, type Rules } from '../../retain.ts'
+import { isOff, type Rules } from '../../keeprules.ts'
 import type { CommandLine } from '../../rows.ts'
 import { comment } from '../../shell.ts'
 import { holdTag } from '../../snapshots.ts'

@@ -1,8 +1,8 @@
 // Prune: the plan of the keep rules, the guards before it, the deletion by id, and the repository's own prune.
 import type { RunContext, Target, VerbOf } from '../../contract.ts'
+import { parseKeep } from '../../keeprules.ts'
 import { isUnpruned, pruned, savedPlan } from '../../plan.ts'
 import { draw, limitOf, rehearsed } from '../../pruning.ts'
-import { parseKeep } from '../../retain.ts'
 import type { Snapshot } from '../../rows.ts'
 import { waitArgs, withoutOwnDeadLocks } from './deadlock.ts'
 import { deleteSnapshots, forgetArgs } from './doomed.ts'

@@ -55,7 +55,7 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
   try {
     await checkReserve(target)
     if (present.length > 0) {
-      source = await retrying(target, inner, () => opened(target, present, inner))
+      source = await retrying(target, inner, () => opened(target, present, options.names !== undefined, inner))
       const job = await jobOf(target, options, source, missing.length > 0, inner)
       yield await savePaths(target, job, inner)
     }
@@ -73,9 +73,9 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
 export default backup
 
 /** A host that does not answer may do so a moment later. */
-async function opened(target: Target, paths: readonly string[], context: RunContext): Promise<Source> {
+async function opened(target: Target, paths: readonly string[], named: boolean, context: RunContext): Promise<Source> {
   try {
-    return await openSource(target, paths, context)
+    return await openSource(target, paths, named, context)
   } catch (error) {
     throw error instanceof Failure && error.class === 'unreachable' && !/resolved/.test(error.message) ? markTransient(error) : error
   }
@@ -135,7 +135,7 @@ async function rehearsePaths(
   context: RunContext,
 ): Promise<Summary> {
   const started = Date.now()
-  const source = await openSource(target, present, context)
+  const source = await openSource(target, present, options.names !== undefined, context)
   const dir = await mkdtemp(join(tmpdir(), 'kedge-'))
   try {
     const job: Job = ready

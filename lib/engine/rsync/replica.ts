@@ -1,7 +1,7 @@
 // One snapshot copied into another store, with the links that it has to those copied before.
 import { existsSync } from 'node:fs'
 import { copyFile, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { batches } from '../../child.ts'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
@@ -11,13 +11,11 @@ import { failureOf } from './errors.ts'
 import { readManifest } from './manifest.ts'
 import { publish } from './publish.ts'
 import { removeAside, setAside } from './removal.ts'
-import { type Found, manifestOf, type Stored, treeOf } from './snapshots.ts'
+import { type Found, manifestOf, ownerOf, type Stored, treeOf } from './snapshots.ts'
 import { rootOf, storeOf } from './store.ts'
 import { startTool } from './tool.ts'
 import type { Version } from './version.ts'
 
-/** The target whose snapshot it is: that of the folder which holds snapshots/ID. */
-export const ownerOf = ({ dir }: Pick<Found, 'dir'>): string => basename(dirname(dirname(dir)))
 
 /** Where it lies in another store, or would. */
 export const placeIn = (to: Target, found: Pick<Found, 'dir' | 'id'>): string => join(rootOf(to, ownerOf(found)), 'snapshots', found.id)

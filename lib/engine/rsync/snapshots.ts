@@ -1,6 +1,6 @@
 // The snapshots of an rsync target: folders below snapshots/, each complete, with what is known of it in its snapshot.json.
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { readMarks } from '../../marks.ts'
@@ -101,9 +101,12 @@ export function storedOf(target: Target, context: Pick<RunContext, 'warn'>, owne
   return found.sort((a, b) => (a.time === b.time ? (a.id < b.id ? 1 : -1) : a.time < b.time ? 1 : -1))
 }
 
-export function toSnapshot(target: string, stored: Found, suspects: Readonly<Record<string, string>> = {}): Snapshot {
-  const { id, time, host, paths, tags, stream, counts, held, base } = stored
-  const suspect = suspects[id]
+/** Whose it is: STORE/OWNER/snapshots/ID. */
+export const ownerOf = ({ dir }: Pick<Found, 'dir'>): string => basename(dirname(dirname(dir)))
+
+export function toSnapshot(target: string, stored: Found, suspects: Readonly<Record<string, string>> = {}, id = stored.id): Snapshot {
+  const { time, host, paths, tags, stream, counts, held, base } = stored
+  const suspect = suspects[stored.id]
   return {
     kind: 'snapshot',
     target,
@@ -122,20 +125,19 @@ export function toSnapshot(target: string, stored: Found, suspects: Readonly<Rec
   }
 }
 
-/**
- * A target's snapshots as rows, the newest first, and what is stored of each: by its id, and of the row itself, since snapshots of
- * several targets may have one id.
- */
+/** A target's snapshots as rows, the newest first, and what is stored of each. Two targets may have one id: theirs have the name before it. */
 export async function snapshotsOf(
   target: Target,
   context: RunContext,
   owners?: string[],
-): Promise<{ rows: Snapshot[]; byId: Map<string, Found>; of: (row: Snapshot) => Found }> {
+): Promise<{ rows: Snapshot[]; of: (row: Snapshot) => Found }> {
   const stored = storedOf(target, context, owners)
   const { suspects } = await readMarks(target.name)
-  const rows = stored.map((each) => toSnapshot(target.name, each, suspects))
-  const of = (row: Snapshot): Found => stored[rows.indexOf(row)] as Found
-  return { rows, byId: new Map(stored.map((each) => [each.id, each])), of }
+  const shared = (owners ?? ownersOf(target)).length > 1
+  const idOfRow = (each: Found) => (shared && ownerOf(each) !== target.name ? `${ownerOf(each)}/${each.id}` : each.id)
+  const rows = stored.map((each) => toSnapshot(target.name, each, suspects, idOfRow(each)))
+  const byId = new Map(rows.map(({ id }, i) => [id, stored[i] as Found]))
+  return { rows, of: ({ id }) => byId.get(id) as Found }
 }
 
 /** The snapshot that an operator names, as it is stored; `path`: as for `pick`. */

@@ -44,11 +44,15 @@ export async function expectedSource(target: Target, paths: readonly string[]): 
 }
 
 /** Asks the host, where there is one. Failure auth, unreachable, permission, config, tool; `vanished` where the canary is gone. */
-export async function openSource(target: Target, paths: readonly string[], context: RunContext): Promise<Source> {
+export async function openSource(target: Target, paths: readonly string[], named: boolean, context: RunContext): Promise<Source> {
   if (!isRemote(target)) return sourceOf(target, paths, undefined, undefined)
   const control = await connect(target, context)
   try {
     const there = await probe(target, context, control)
+    if (named && there.flavour === 'openrsync')
+      throw new Failure('config', `cannot save a list of names from '${target.env.SOURCE_HOST}': openrsync takes none`, {
+        hint: 'install rsync there, or name the folders in paths',
+      })
     const source = await sourceOf(target, paths, there, control)
     if (there.flavour === 'openrsync') context.warn(`'${target.env.SOURCE_HOST}' has openrsync: ACLs and extended attributes are not saved`)
     await checkCanary(target, source, context)

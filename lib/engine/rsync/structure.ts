@@ -1,5 +1,5 @@
 // Is a snapshot what its manifest says? Each entry is looked at, none is read.
-import { lstatSync, readlinkSync } from 'node:fs'
+import { lstatSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import type { RunContext } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
@@ -44,15 +44,15 @@ async function* inOrder(batches: AsyncGenerator<Line[]>, file: string): AsyncGen
   }
 }
 
-/** Where no root wrote it, owners, modes and what a device is lie in attributes, and a device is an empty file. */
+/** Where no root wrote it, owners, modes and what a device is lie in attributes; a device is an empty file, a symbolic link one with its target. */
 function* differences({ dir, fake }: Found, line: Line, { at, stat }: Seen): Generator<string> {
   const type = typeOf(stat)
-  const special = 'psbc'.includes(line.type)
-  if (type !== line.type && !(fake && special && type === 'f')) {
+  const asFile = fake === true && 'psbcl'.includes(line.type) && type === 'f'
+  if (type !== line.type && !asFile) {
     yield `it is a ${typeNamed(type)}, was a ${typeNamed(line.type)}`
     return
   }
-  if (type === 'f' && !special && Number(stat.size) !== line.size) yield `its size is ${stat.size}, was ${line.size}`
+  if (type === 'f' && !asFile && Number(stat.size) !== line.size) yield `its size is ${stat.size}, was ${line.size}`
   if (seconds(stat) !== line.mtime) yield `its time is ${shownTime(seconds(stat))}, was ${shownTime(line.mtime)}`
   if (!fake) {
     const mode = Number(stat.mode & 0o7777n)
@@ -62,7 +62,7 @@ function* differences({ dir, fake }: Found, line: Line, { at, stat }: Seen): Gen
   }
   const [, arrow, to = ''] = /^(->|=>) (.*)$/s.exec(line.link) ?? []
   if (arrow === '->') {
-    const now = escapePath(readlinkSync(at, 'buffer'))
+    const now = escapePath(asFile ? readFileSync(at) : readlinkSync(at, 'buffer'))
     if (now !== to) yield `it is a link to '${now}', was to '${to}'`
   }
   if (arrow === '=>') {
