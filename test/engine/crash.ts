@@ -74,7 +74,9 @@ export async function scene(t: TestContext, rsync: Rsync, options: SceneOptions 
   fs.chmodSync(path.join(source, 'a.txt'), 0o600)
   fs.rmSync(path.join(source, 'new'))
   write(source, 'third')
-  fake(m.bin, 'rsync', `exec ${rsync.path} --bwlimit=2m "$@"`)
+  const real = options.nobody ? path.join(m.bin, 'rsync-itself') : rsync.path
+  if (options.nobody) fs.renameSync(path.join(m.bin, 'rsync'), real)
+  fake(m.bin, 'rsync', `exec ${real} --bwlimit=2m "$@"`)
   const kept = path.join(m.dir, 'kept')
   fs.mkdirSync(kept)
   const stand = { store: target.store, state: m.state }

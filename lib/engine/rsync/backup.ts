@@ -16,13 +16,15 @@ import { basesOf } from './bases.ts'
 import { cachesOf } from './caches.ts'
 import { removeAside } from './removal.ts'
 import { checkReserve } from './reserve.ts'
+import { markTransient, retrying } from './retry.ts'
 import { transfer } from './save.ts'
-import { type Job, judge, markTransient, retrying, savePaths, tell, workOf } from './snapshot.ts'
+import { savePaths, workOf } from './snapshot.ts'
 import { storedOf } from './snapshots.ts'
 import { openSource, type Source } from './source.ts'
 import { openStore, rootOf, verifyIdentity } from './store.ts'
 import { takeStoreLock } from './storelock.ts'
 import { saveStream } from './streams.ts'
+import { type Job, judge, tell } from './verdict.ts'
 import { installed } from './version.ts'
 
 declare const KEDGE_VERSION: string
@@ -75,7 +77,7 @@ export default backup
 /** A host that does not answer may do so a moment later. */
 async function opened(target: Target, paths: readonly string[], named: boolean, context: RunContext): Promise<Source> {
   try {
-    return await openSource(target, paths, named, context)
+    return await openSource(target, paths, context, named)
   } catch (error) {
     throw error instanceof Failure && error.class === 'unreachable' && !/resolved/.test(error.message) ? markTransient(error) : error
   }
@@ -135,7 +137,7 @@ async function rehearsePaths(
   context: RunContext,
 ): Promise<Summary> {
   const started = Date.now()
-  const source = await openSource(target, present, options.names !== undefined, context)
+  const source = await openSource(target, present, context, options.names !== undefined)
   const dir = await mkdtemp(join(tmpdir(), 'kedge-'))
   try {
     const job: Job = ready

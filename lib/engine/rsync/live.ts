@@ -16,10 +16,10 @@ import { failureOf } from './errors.ts'
 import { type Line, pathBytes, readManifest, shownPath } from './manifest.ts'
 import { rulesFile } from './rules.ts'
 import { transfer } from './save.ts'
-import { tell } from './snapshot.ts'
 import { type Found, manifestOf, treeOf } from './snapshots.ts'
 import { expectedSource, openSource, type Source } from './source.ts'
 import { explain } from './tool.ts'
+import { tell } from './verdict.ts'
 
 export type Live = {
   /** As a manifest has them, without hashes; 'b' and 'p' stand for both kinds of devices, of FIFOs and sockets. */

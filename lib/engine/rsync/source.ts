@@ -6,6 +6,7 @@ import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { cacheDir, stateDir } from '../../paths.ts'
 import { type Control, connect } from '../../source/control.ts'
+import { presentPaths } from '../../source/paths.ts'
 import { isRemote } from '../../source/ssh.ts'
 import { type Both, lackingOf, operands, wayFlags } from './argv.ts'
 import { failureOf } from './errors.ts'
@@ -43,8 +44,8 @@ export async function expectedSource(target: Target, paths: readonly string[]): 
   return sourceOf(target, paths, isRemote(target) ? asked : undefined, undefined)
 }
 
-/** Asks the host, where there is one. Failure auth, unreachable, permission, config, tool; `vanished` where the canary is gone. */
-export async function openSource(target: Target, paths: readonly string[], named: boolean, context: RunContext): Promise<Source> {
+/** Asks the host, where there is one; `named`: for a list of names. Failure auth, unreachable, permission, config, tool; `vanished` where the canary is gone. */
+export async function openSource(target: Target, paths: readonly string[], context: RunContext, named = false): Promise<Source> {
   if (!isRemote(target)) return sourceOf(target, paths, undefined, undefined)
   const control = await connect(target, context)
   try {
@@ -77,16 +78,32 @@ async function sourceOf(target: Target, paths: readonly string[], there: Probe |
 }
 
 /** CANARY lies on the host: it is looked at before anything is written. */
-async function checkCanary(target: Target, { both, control }: Source, context: RunContext): Promise<void> {
+async function checkCanary(target: Target, source: Source, context: RunContext): Promise<void> {
   const { CANARY: canary } = target.env
-  if (!canary) return
-  const trouble = noTrouble()
-  const command = ['rsync', '--list-only', '--dirs', ...wayFlags(target, both, control), '--', ...operands(target, both, [canary])]
-  const onStderr = (line: string) => hear(trouble, line)
-  const exit = await startTool(target, command, context, { stdout: 'ignore', relays: true, onStderr }).done
-  if (exit.status === 0) return
-  if (trouble.missing.size === 0) throw failureOf(`look at the canary '${canary}'`, exit, { remote: true })
+  if (!canary || (await missingThere(target, source, [canary], context)).length === 0) return
   const message = `refusing to back up '${target.name}': the canary '${canary}' is gone`
   if (!context.forced.has('canary')) throw new Failure('vanished', message, { hint: 'is the file system mounted?' })
   context.warn(`guard 'canary' overridden: ${message}`)
+}
+
+/** Which of the sources are gone, of those that rsync was about to read. */
+export async function goneSources(target: Target, source: Source, context: RunContext): Promise<string[]> {
+  return source.both.there ? missingThere(target, source, source.paths, context) : (await presentPaths(source.paths)).missing
+}
+
+async function missingThere(target: Target, { both, control }: Source, paths: readonly string[], context: RunContext): Promise<string[]> {
+  const trouble = noTrouble()
+  const command = [
+    'rsync',
+    '--list-only',
+    '--dirs',
+    '--relative',
+    ...wayFlags(target, both, control),
+    '--',
+    ...operands(target, both, paths),
+  ]
+  const onStderr = (line: string) => hear(trouble, line)
+  const exit = await startTool(target, command, context, { stdout: 'ignore', relays: true, onStderr }).done
+  if (exit.status !== 0 && exit.status !== 23) throw failureOf(`look at '${paths.join("', '")}'`, exit, { remote: true })
+  return paths.filter((path) => trouble.missing.has(path))
 }
