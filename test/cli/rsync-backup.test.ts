@@ -406,6 +406,20 @@ test('a pull brings names that a shell would read otherwise, and names what is m
   assert.deepEqual([below(root, 'snapshots'), below(root, 'incomplete')], [[snapshot], []])
 })
 
+test('a host that is this machine does not send the store to itself; a folder of that name on another host is saved', async (t) => {
+  const { m, root, source, dir } = await farTarget(t, 'exec sh -c "$*"')
+  fs.writeFileSync(path.join(source, 'f'), 'f')
+  fs.writeFileSync(path.join(dir, 'paths'), `${m.dir}/stores\n${source}\n`)
+  const store = path.dirname(root)
+  const { snapshot } = await backup(m)
+  assert.equal(fs.existsSync(tree(root, snapshot, store)), false)
+  const elsewhere = `sed 's/"id"/"ID"/' ${store}/kedge-store.json > $HOME/kedge-store.json
+case $* in *--sender*kedge-store.json) set -- "$(echo "$*" | sed "s|[^ ]*/kedge-store.json|$HOME/kedge-store.json|")" ;; esac`
+  fake(m.bin, 'ssh', `${plainSsh}\n${elsewhere}\nexec sh -c "$*"`)
+  const other = await backup(m)
+  assert.equal(fs.existsSync(tree(root, other.snapshot, `${store}/kedge-store.json`)), true)
+})
+
 test('caches on another host stay out too', async (t) => {
   const { m, root, source } = await farTarget(t, 'exec sh -c "$*"')
   fs.mkdirSync(path.join(source, 'cache'))

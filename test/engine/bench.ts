@@ -13,6 +13,8 @@ export type Bench<T extends Made> = {
   name: string
   machine: (t: TestContext) => Machine
   target: (machine: Machine, name: string, options?: TargetOptions) => T
+  /** The source is another host's, which root reads there: no file is kept from it, and the store does not lie in it. */
+  elsewhere?: boolean
   /** The folder that is the target's store. */
   place: (target: T) => string
   /** The settings and secrets of a second target in the same store. */

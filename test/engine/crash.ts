@@ -48,7 +48,7 @@ export type SceneOptions = {
 /** How many files lie in source/bulk; all of them are sent anew by the run that crashes. */
 export const bulk = 100
 
-/** rsync is slowed down so that there is something to interrupt. */
+/** rsync is slowed down until `recovers`, so that there is something to interrupt. */
 export async function scene(t: TestContext, rsync: Rsync, options: SceneOptions = {}): Promise<Scene> {
   const room = options.room && (await smallFs(t, options.room))
   const m = machine(t, undefined, rsync)
@@ -76,7 +76,9 @@ export async function scene(t: TestContext, rsync: Rsync, options: SceneOptions 
   write(source, 'third')
   const real = options.nobody ? path.join(m.bin, 'rsync-itself') : rsync.path
   if (options.nobody) fs.renameSync(path.join(m.bin, 'rsync'), real)
-  fake(m.bin, 'rsync', `exec ${real} --bwlimit=2m "$@"`)
+  const slow = path.join(m.dir, 'slow')
+  fake(m.bin, 'rsync', `[ -e ${slow} ] && exec ${real} --bwlimit=150 "$@"\nexec ${real} "$@"`)
+  fs.writeFileSync(slow, '')
   const kept = path.join(m.dir, 'kept')
   fs.mkdirSync(kept)
   const stand = { store: target.store, state: m.state }
@@ -88,6 +90,7 @@ export async function scene(t: TestContext, rsync: Rsync, options: SceneOptions 
     before: published(target),
     as,
     reset() {
+      fs.writeFileSync(slow, '')
       for (const [name, dir] of Object.entries(stand)) {
         fs.rmSync(dir, { recursive: true, force: true })
         execFileSync('cp', ['-a', path.join(kept, name), dir])
@@ -111,6 +114,7 @@ export function published({ root }: NewRsyncTarget): Record<string, string> {
 /** No snapshot is altered, and kedge finds nothing wrong; the next run completes, and its tree is the source's. */
 export async function recovers({ machine: m, source, target, before, as }: Scene): Promise<void> {
   unaltered(target, before)
+  fs.rmSync(path.join(m.dir, 'slow'), { force: true })
   await done(m, ['check', 'web1', '--wait', '60s'], as())
   await done(m, ['backup', 'web1', '--wait', '60s'], as())
   unaltered(target, before)

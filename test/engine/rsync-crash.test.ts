@@ -13,10 +13,16 @@ const stepKill = path.join(root, 'test/engine/stepkill.cjs')
 /** What a killed run leaves is given up only after some seconds: so the points are spread over machines that wait beside each other. */
 const lanes = 4
 
-/** Each lane has a scene of its own, the first one with the hard tree, and each point begins with it as it was. */
-async function atEach(t: TestContext, rsync: Rsync, count: number, point: (here: Scene, i: number) => Promise<void>): Promise<void> {
+/** Each lane has a scene of its own, and each point begins with it as it was. `hard`: the lane, if any, that has the hard tree. */
+async function atEach(
+  t: TestContext,
+  rsync: Rsync,
+  count: number,
+  hard: number,
+  point: (here: Scene, i: number) => Promise<void>,
+): Promise<void> {
   const run = async (lane: number) => {
-    const here = await scene(t, rsync, { easy: lane > 0 })
+    const here = await scene(t, rsync, { easy: lane !== hard })
     for (let i = lane; i < count; i += lanes) {
       here.reset()
       await point(here, i)
@@ -27,11 +33,12 @@ async function atEach(t: TestContext, rsync: Rsync, count: number, point: (here:
 
 test(`kill -9 of kedge at ${points} points of what it does to the store`, { concurrency: lanes }, async (t) => {
   const known = new Map<Scene, string[]>()
-  await atEach(t, newer, points, async (here, i) => {
+  await atEach(t, newer, points, -1, async (here, i) => {
     const steps = known.get(here) ?? (await stepsOf(here))
     known.set(here, steps)
     assert.ok(steps.length >= points, steps.join('\n'))
     const at = 1 + Math.round((i * (steps.length - 1)) / (points - 1))
+    fs.rmSync(path.join(here.machine.dir, 'slow'))
     const killed = await kedge(here.machine, ['backup', 'web1'], { env: stepEnv(here, at) })
     await t.test(`before: ${steps[at - 1]?.replaceAll(here.machine.dir, '')}`, async () => {
       assert.equal(killed.signal, 'SIGKILL', killed.stderr)
@@ -42,8 +49,9 @@ test(`kill -9 of kedge at ${points} points of what it does to the store`, { conc
 
 test('kill -9 of kedge while sort and sync run', { concurrency: lanes }, async (t) => {
   const tools = ['sort', 'sync']
-  await atEach(t, newer, tools.length, async (here, i) => {
+  await atEach(t, newer, tools.length, -1, async (here, i) => {
     const tool = path.join(here.machine.bin, tools[i] ?? '')
+    fs.rmSync(path.join(here.machine.dir, 'slow'))
     const begun = path.join(here.machine.dir, 'begun')
     fake(here.machine.bin, path.basename(tool), `touch ${begun}; exec sleep 60`)
     const run = start(here.machine, ['backup', 'web1'])
@@ -62,6 +70,7 @@ test('kill -9 of kedge while sort and sync run', { concurrency: lanes }, async (
 async function stepsOf(here: Scene): Promise<string[]> {
   const log = path.join(here.machine.dir, 'steps')
   fs.rmSync(log, { force: true })
+  fs.rmSync(path.join(here.machine.dir, 'slow'))
   await done(here.machine, ['backup', 'web1'], { env: stepEnv(here, 0) })
   here.reset()
   return fs.readFileSync(log, 'utf8').trimEnd().split('\n')
@@ -77,7 +86,7 @@ const stepEnv = ({ machine, target }: Scene, at: number) => ({
 const atPoint = (i: number): number => 1 + Math.round((i * bulk * 0.8) / (points - 1))
 
 test(`kill -9 of kedge at ${points} points of the transfer`, { concurrency: lanes }, async (t) => {
-  await atEach(t, older, points, async (here, i) => {
+  await atEach(t, older, points, 0, async (here, i) => {
     const run = start(here.machine, ['backup', 'web1'])
     assert.ok(await reached(here, run, atPoint(i)), 'it ended before')
     run.child.kill('SIGKILL')
@@ -87,7 +96,7 @@ test(`kill -9 of kedge at ${points} points of the transfer`, { concurrency: lane
 })
 
 test(`kill -9 of rsync at ${points} points of the transfer: of all its processes, or of one`, { concurrency: lanes }, async (t) => {
-  await atEach(t, newer, points, async (here, i) => {
+  await atEach(t, newer, points, -1, async (here, i) => {
     const run = start(here.machine, ['backup', 'web1'])
     assert.ok(await reached(here, run, atPoint(i)), 'it ended before')
     const pids = rsyncProcesses(here)

@@ -15,6 +15,7 @@ export function rsyncBench(version: Rsync, server?: Sshd): Bench<NewRsyncTarget>
     name: `rsync ${version.version}${server ? ', pulled' : ''}`,
     machine: (t: TestContext) => machine(t, undefined, version),
     target,
+    elsewhere: server !== undefined,
     place: ({ store }) => store,
     sharing: ({ store }) => ({ env: { STORE: store } }),
     locks: async (_, made) => locksOf(made).length,

@@ -25,7 +25,7 @@ import { openStore, rootOf, verifyIdentity } from './store.ts'
 import { takeStoreLock } from './storelock.ts'
 import { saveStream } from './streams.ts'
 import { type Job, judge, tell } from './verdict.ts'
-import { installed } from './version.ts'
+import { installed, rsyncVersion } from './version.ts'
 
 declare const KEDGE_VERSION: string
 
@@ -49,6 +49,7 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
     return
   }
   verifyIdentity(target, context)
+  if (present.length > 0) rsyncVersion().catch(() => undefined) // beside the lock; thrown where it is asked for
   const lock = await takeStoreLock(target, context, 'backup')
   const inner = lock.context
   const root = rootOf(target)

@@ -39,6 +39,10 @@ export async function transfer(target: Target, work: Work, context: RunContext):
   const output = openSync(outputOf(work.dir), 'w+', 0o600)
   const seen = { files: 0, bytes: 0 }
   let over = false
+  let wake: () => void = () => undefined
+  const ended = new Promise<void>((resolve) => {
+    wake = resolve
+  })
   const onItem = (line: Line) => {
     if (line.type !== 'd') seen.files++
     if (line.type === 'f') seen.bytes += line.size
@@ -54,23 +58,19 @@ export async function transfer(target: Target, work: Work, context: RunContext):
       what,
     })
   }
-  const reading = readGrowing(
-    output,
-    () => over,
-    async (lines) => {
-      let text = ''
-      let last = ''
-      for (const each of lines) {
-        const line = parseItem(each)
-        if (!line) continue
-        onItem(line)
-        last = line.path
-        text += `${formatLine(line)}\n`
-      }
-      if (last !== '') report(`/${last}`)
-      await sorted.add(text)
-    },
-  )
+  const reading = readGrowing(output, { over: () => over, ended }, async (lines) => {
+    let text = ''
+    let last = ''
+    for (const each of lines) {
+      const line = parseItem(each)
+      if (!line) continue
+      onItem(line)
+      last = line.path
+      text += `${formatLine(line)}\n`
+    }
+    if (last !== '') report(`/${last}`)
+    await sorted.add(text)
+  })
   reading.catch(() => undefined) // thrown where it is awaited
   try {
     const child = startTool(target, work.command, context, {
@@ -83,6 +83,7 @@ export async function transfer(target: Target, work: Work, context: RunContext):
     })
     const exit = await child.done
     over = true
+    wake()
     await reading
     return {
       exit,
@@ -110,18 +111,20 @@ export async function transfer(target: Target, work: Work, context: RunContext):
       },
     }
   } catch (error) {
-    over = true
     sorted.discard()
     throw error
   } finally {
     over = true
+    wake()
     await reading.catch(() => undefined)
     closeSync(output)
   }
 }
 
+type Growth = { readonly over: () => boolean; readonly ended: Promise<void> }
+
 /** Lines of a file that grows, in batches, until it is over and all is read. */
-async function readGrowing(descriptor: number, over: () => boolean, use: (lines: string[]) => Promise<void>): Promise<void> {
+async function readGrowing(descriptor: number, { over, ended }: Growth, use: (lines: string[]) => Promise<void>): Promise<void> {
   const buffer = Buffer.allocUnsafe(1 << 18)
   let rest = ''
   let at = 0
@@ -134,7 +137,7 @@ async function readGrowing(descriptor: number, over: () => boolean, use: (lines:
       rest = lines.pop() ?? ''
       await use(lines)
     } else if (last) return
-    if (read < buffer.length && !last) await sleep(pause)
+    if (read < buffer.length && !last) await Promise.race([sleep(pause), ended])
   }
 }
 
@@ -197,14 +200,10 @@ async function feed(file: string, add: (text: string) => Promise<void>): Promise
     throw error
   }
   try {
-    await readGrowing(
-      descriptor,
-      () => true,
-      (lines) => {
-        const known = lines.flatMap((each) => parseItem(each) ?? []).filter((line) => line.hash !== '')
-        return add(known.map((line) => `${formatLine(line)}\n`).join(''))
-      },
-    )
+    await readGrowing(descriptor, { over: () => true, ended: Promise.resolve() }, (lines) => {
+      const known = lines.flatMap((each) => parseItem(each) ?? []).filter((line) => line.hash !== '')
+      return add(known.map((line) => `${formatLine(line)}\n`).join(''))
+    })
   } finally {
     closeSync(descriptor)
   }

@@ -1,6 +1,8 @@
 // What a backup reads: the paths of this machine or of another, less what the exclude files leave out, and how the other side is spoken to.
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
 import { geteuid } from 'node:process'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
@@ -12,7 +14,7 @@ import { type Both, lackingOf, operands, wayFlags } from './argv.ts'
 import { failureOf } from './errors.ts'
 import { type Probe, probe } from './probe.ts'
 import { folderRules, patternsIn, type Rule, rulesOf } from './rules.ts'
-import { storeOf } from './store.ts'
+import { storeFile, storeOf } from './store.ts'
 import { rsyncEnv, startTool } from './tool.ts'
 import { hear, noTrouble } from './trouble.ts'
 import { rsyncVersion } from './version.ts'
@@ -57,7 +59,8 @@ export async function openSource(target: Target, paths: readonly string[], conte
     const source = await sourceOf(target, paths, there, control)
     if (there.flavour === 'openrsync') context.warn(`'${target.env.SOURCE_HOST}' has openrsync: ACLs and extended attributes are not saved`)
     await checkCanary(target, source, context)
-    return source
+    const own = (await isOwnStore(target, source, context)) ? folderRules(ownFolders(target, paths)) : []
+    return { ...source, rules: [...own, ...source.rules] }
   } catch (error) {
     await control.end()
     throw error
@@ -74,6 +77,22 @@ async function sourceOf(target: Target, paths: readonly string[], there: Probe |
     rules: [...(there ? [] : folderRules(ownFolders(target, paths))), ...rulesOf(patterns, paths)],
     control: control?.path,
     end: async () => control?.end(),
+  }
+}
+
+/** Whether the host is this machine by another name, and would send the store: a folder of its name there may be anything else. */
+async function isOwnStore(target: Target, { both, control, paths }: Source, context: RunContext): Promise<boolean> {
+  if (ownFolders(target, paths).length === 0) return false
+  const dir = await mkdtemp(join(tmpdir(), 'kedge-'))
+  try {
+    const words = ['rsync', ...wayFlags(target, both, control), '--', ...operands(target, both, [storeFile(target)]), `${dir}/`]
+    const exit = await startTool(target, words, context, { stdout: 'ignore', relays: true }).done
+    if (exit.status !== 0 && exit.status !== 23)
+      throw failureOf(`look for the store on '${target.env.SOURCE_HOST}'`, exit, { remote: true })
+    const copy = join(dir, basename(storeFile(target)))
+    return exit.status === 0 && existsSync(storeFile(target)) && readFileSync(copy, 'utf8') === readFileSync(storeFile(target), 'utf8')
+  } finally {
+    await rm(dir, { recursive: true, force: true })
   }
 }
 

@@ -4,6 +4,7 @@ import { open } from 'node:fs/promises'
 import type { Readable, Writable } from 'node:stream'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { feed } from '../../feed.ts'
 import { escapePath, formatLine, header, type Type } from './manifest.ts'
 import type { Stored } from './snapshots.ts'
 import { startTool } from './tool.ts'
@@ -27,8 +28,8 @@ export async function writeManifest(
     await out.writeFile(`${header}\n`)
     const byInode = startTool(target, sort, context, { stdin: 'pipe' })
     const byPath = startTool(target, sort, context, { stdin: 'pipe', stdout: out.fd })
-    const walked = feed(byInode.stdin as Writable, walk(tree, older, counts, context))
-    const linked = feed(byPath.stdin as Writable, withLinks(byInode.stdout as Readable, counts))
+    const walked = feed(byInode.stdin as Writable, chunks(walk(tree, older, counts, context)))
+    const linked = feed(byPath.stdin as Writable, chunks(withLinks(byInode.stdout as Readable, counts)))
     const [, , ...exits] = await Promise.all([walked, linked, byInode.done, byPath.done])
     const bad = exits.find(({ status }) => status !== 0)
     if (bad) throw new Failure('tool', `cannot write '${file}': ${bad.stderr.trim()}`)
@@ -39,24 +40,9 @@ export async function writeManifest(
   return counts
 }
 
-async function feed(to: Writable, lines: AsyncIterable<string[]> | Iterable<string[]>): Promise<void> {
-  try {
-    for await (const batch of lines) {
-      const text = batch.map((line) => `${line}\n`).join('')
-      if (text !== '' && !to.write(text, 'latin1')) await drained(to)
-    }
-  } finally {
-    to.end()
-  }
+async function* chunks(batches: AsyncIterable<string[]> | Iterable<string[]>): AsyncGenerator<Buffer> {
+  for await (const batch of batches) if (batch.length > 0) yield Buffer.from(`${batch.join('\n')}\n`, 'latin1')
 }
-
-/** A tool that ended reads no more; its status tells why. */
-const drained = (to: Writable): Promise<void> =>
-  new Promise((resolve) => {
-    if (to.destroyed) return resolve()
-    to.once('drain', resolve)
-    to.once('close', resolve)
-  })
 
 /** Lines of a manifest, each with its inode before it where the file has other names, else '-'. A folder a batch, without any order. */
 function* walk(tree: string, older: string | undefined, counts: Record<keyof Counts, number>, context: RunContext): Generator<string[]> {
