@@ -4,9 +4,18 @@ import { copiesOf } from './copying.ts'
 import { Failure, statusOf, worst } from './failure.ts'
 import { words } from './keys.ts'
 import { run } from './lifecycle.ts'
+import { isSecondStore } from './target.ts'
 
 /** The status is the worse of both; copies that failed are a part that was not done, whatever their own record says. */
 export async function* backUp(target: Target, options: Verbs['backup']['options'], context: Context): AsyncGenerator<Rows, number> {
+  if (!options.names && isSecondStore(target))
+    throw new Failure(
+      'misuse',
+      `'${target.name}' has no sources of its own: it holds copies of ${words(target.env.SNAPSHOTS_OF).join(', ')}`,
+      {
+        hint: 'kedge copy brings them there',
+      },
+    )
   const backup = run('backup', target, options, context)
   if (!isWanted(target)) return yield* backup
   let saved = context.mode === 'explain'

@@ -26,7 +26,7 @@ export type Facts = {
   others: number
   now: Date
   /** What a check or a drill found damaged since its last good run: its message. */
-  damaged: string | undefined
+  damaged: { readonly verb: 'check' | 'drill'; readonly message: string } | undefined
   /** When the newest run in the ledger began. */
   lastRun: Date | undefined
 }
@@ -78,11 +78,11 @@ export function judge(facts: Facts): Verdict[] {
       'damage',
       'blocked',
       'refused',
-      `refusing to prune '${target}': its store is damaged: ${facts.damaged}`,
-      `mend it first, as kedge-check(1) says; then kedge check ${target}`,
+      `refusing to prune '${target}': its store is damaged: ${facts.damaged.message}`,
+      `mend it first, as kedge-check(1) says; then kedge ${facts.damaged.verb} ${target}`,
     )
   if (facts.damaged !== undefined && verb === 'backup')
-    add('damage', 'warning', 'damaged', `the store of '${target}' is damaged, what is saved now may lean on it: ${facts.damaged}`)
+    add('damage', 'warning', 'damaged', `the store of '${target}' is damaged, what is saved now may lean on it: ${facts.damaged.message}`)
   if (verb === 'prune' && facts.lastRun && facts.lastRun.getTime() - facts.now.getTime() > 600_000)
     add(
       'clock',

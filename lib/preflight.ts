@@ -29,7 +29,10 @@ export async function gather(verb: string, target: Target, options: { names?: re
 const presence = async (paths: readonly string[], here: boolean) => (here || paths.length === 0 ? await presentPaths(paths) : undefined)
 
 /** What the last check or drill that found damage said, until one is good. */
-function damageIn(last: Last): string | undefined {
-  const found = last.check?.damaged ?? last.drill?.damaged
-  return found && (found.message ?? 'the last check found bad data')
+function damageIn(last: Last): Facts['damaged'] {
+  for (const verb of ['check', 'drill'] as const) {
+    const found = last[verb]?.damaged
+    if (found) return { verb, message: found.message ?? `the last ${verb} found bad data` }
+  }
+  return undefined
 }

@@ -59,7 +59,7 @@ async function rowOf(
   const running = mine.find(({ alive }) => alive !== 'no')
   const dead = mine.find(({ alive, run }) => alive === 'no' && run !== last[verb]?.last.run)
   if (dead && !running) return judged('crashed', `the run ${dead.run} ended without a word`)
-  if (bad && (!good || bad.run > good.run) && !waitedFor(bad, good) && !(running && bad.class === 'locked'))
+  if (bad && (!good || bad.start > good.start) && !waitedFor(bad, good) && !(running && bad.class === 'locked'))
     return judged(bad.state === 'crashed' ? 'crashed' : 'failed', bad.message)
   if (running) return judged('running', `since ${running.start}`)
   if (!good && wanted) return timing.late || verb === 'backup' ? judged('never') : judged('ok', 'not due yet')

@@ -42,12 +42,12 @@ test('guards judge facts: what is well, what warns, what blocks, and with which 
     ['prune, no run yet', { verb: 'prune', canary: undefined, paths: undefined, lastRun: undefined }, { pin: 'ok' }],
     [
       'prune of a damaged store',
-      { verb: 'prune', canary: undefined, paths: undefined, lastRun: undefined, damaged: 'pack 1a2b is gone' },
+      { verb: 'prune', canary: undefined, paths: undefined, lastRun: undefined, damaged: { verb: 'check', message: 'pack 1a2b is gone' } },
       { pin: 'ok', damage: 'blocked refused' },
     ],
     [
       'a backup into a damaged store',
-      { damaged: 'pack 1a2b is gone' },
+      { damaged: { verb: 'check', message: 'pack 1a2b is gone' } },
       { pin: 'ok', canary: 'ok', sources: 'ok', damage: 'warning damaged' },
     ],
     ['a backup does not mind the clock', { lastRun: minutes(60) }, { pin: 'ok', canary: 'ok', sources: 'ok' }],
@@ -97,4 +97,11 @@ test('a clock that jumped shows in the times of the snapshots', () => {
     if (reason) assert.match(said ?? '', reason, name)
     else assert.equal(said, undefined, name)
   }
+})
+
+test('damage that a drill found is cleared by a drill, and the hint says so', () => {
+  const hint = (verb: 'check' | 'drill') =>
+    judge({ ...well, verb: 'prune', damaged: { verb, message: 'rot' } }).find(({ guard }) => guard === 'damage')?.hint ?? ''
+  assert.match(hint('drill'), /then kedge drill web1$/)
+  assert.match(hint('check'), /then kedge check web1$/)
 })

@@ -2,7 +2,7 @@
 import type { Context, RunContext, Target } from '../contract.ts'
 import { Failure } from '../failure.ts'
 import { parseDuration } from '../format.ts'
-import { judge } from '../guard.ts'
+import { type Guard, judge } from '../guard.ts'
 import { makeState } from '../ledger.ts'
 import { type Holder, type Lock, take } from '../lock.ts'
 import { stateDir } from '../paths.ts'
@@ -47,6 +47,9 @@ export function timeLimit(target: Target, signal: AbortSignal): { signal: AbortS
   return { signal: AbortSignal.any([signal, controller.signal]), clear: () => clearTimeout(timer) }
 }
 
+/** What a dry run tells although the guard would stop the run: what would be saved before there is a store, and the plan of a prune. */
+const toldAnyway: Readonly<Partial<Record<Guard, string>>> = { pin: 'backup', damage: 'prune' }
+
 /** Judges the facts: what warns is warned of, what blocks is thrown, unless it was overridden by name. */
 export async function guard(
   verb: string,
@@ -59,6 +62,7 @@ export async function guard(
     if (verdict.level === 'ok') continue
     if (context.forced.has(verdict.guard)) warn(`guard '${verdict.guard}' overridden: ${verdict.message}`)
     else if (verdict.level === 'warning') warn(verdict.message, verdict.class)
+    else if (context.mode === 'dry-run' && toldAnyway[verdict.guard] === verb) warn(verdict.message)
     else throw new Failure(verdict.class, verdict.message, { hint: verdict.hint })
   }
 }

@@ -84,6 +84,16 @@ test('after a backup the second stores get what they lack, in a run of its own; 
     assert.deepEqual(await metrics(), [['kedge_copy_lag_seconds{target="web1",store="off"}', '0']])
   })
 
+  await t.test('a backup of a second store is misuse, and no run that failed', async () => {
+    const result = await kedge(m, ['backup', 'off'])
+    assert.equal(result.status, 2, result.stderr)
+    assert.match(result.stderr, /'off' has no sources of its own: it holds copies of web1\n.*kedge copy/)
+    assert.deepEqual(
+      (await done(m, ['history', 'off', '--json'])).rows.filter((row) => row.kind === 'run' && row.verb === 'backup'),
+      [],
+    )
+  })
+
   await t.test('a store that fails is status 3, and neither the backup nor the other stores suffer', async () => {
     newTarget(m, 'bad', { env: { RESTIC_REPOSITORY: off.repository, STORE_ID: 'a'.repeat(64), SNAPSHOTS_OF: 'web1' } })
     change(settings, /COPY_TO='off'/, "COPY_TO='bad gone off'")

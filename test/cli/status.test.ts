@@ -47,6 +47,15 @@ test('how a verb stands follows from its runs, its schedule and the hour', async
   const cases: Case[] = [
     ['no run', {}, [], ['backup never']],
     ['a good one in time', {}, [run(ago(25))], ['backup ok']],
+    [
+      'one that crashed in the same second as the good one after it began',
+      {},
+      [
+        { ...failedAt(ago(2)), run: '20261120T100000Z-ffffff' },
+        { ...run(ago(2) + 300), run: '20261120T100000Z-000000' },
+      ],
+      ['backup ok'],
+    ],
     ['26 hours without a schedule', {}, [run(ago(27))], ['backup stale']],
     ['MAX_AGE', { MAX_AGE: '2d' }, [run(ago(47))], ['backup ok']],
     ['MAX_AGE over', { MAX_AGE: '2d' }, [run(ago(49))], ['backup stale']],
