@@ -1,5 +1,6 @@
-// Builds dist/: one small CommonJS file a command and a library file, three bundles (core: what every command needs; base: what reads
-// targets and their state; runs: what a run needs besides), one file a package; all loaded when used; and the shells' completions.
+// Builds dist/: one small CommonJS file a command and a library file, four bundles (core: what every command needs; base: what reads
+// targets and their state; runs: what a run needs besides; rsync: what its backup needs besides), one file a package; all loaded when
+// used; and the shells' completions.
 // `--tests` bundles the tests into .build/test instead.
 import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
@@ -107,7 +108,9 @@ async function place(file) {
   }
   const placed = text
     // The helper's second argument asks for node's view of CommonJS, in which `default` is the whole module; dist/ has esbuild's.
-    .replace(/(\w+\(require\("kedge-room:[\w/#-]+"\)),1\)/g, '$1)')
+    // A bundle's namespaces need no helper.
+    .replace(/\w+\((require\("kedge-room:\w+#[\w/-]+"\)),1\)/g, '$1')
+    .replace(/(\w+\(require\("kedge-room:[\w/-]+"\)),1\)/g, '$1)')
     .replace(/require\("kedge-room:(\w+)#([\w/-]+)"\)/g, (_, bundle, source) => `require("${to(bundle)}").${roomOf(source)}`)
     .replace(/"kedge-room:([\w/-]+)"/g, (_, name) => `"${to(name)}"`)
   if (placed.includes('kedge-room:')) throw new Error(`${file}: an import was not placed`)
@@ -118,7 +121,8 @@ async function product() {
   await rm(out, { recursive: true, force: true })
   await mkdir(join(out, 'vendor'), { recursive: true })
   const base = await closure(reading)
-  const bundles = { core, base, runs: await closure(runs, base) }
+  const needed = await closure(runs, base)
+  const bundles = { core, base, runs: needed, rsync: await closure(['lib/engine/rsync/backup'], [...base, ...needed]) }
   const held = [...Object.values(bundles).flat(), 'lib/contract', 'lib/rows'] // the last two are types only
   const lib = (await sources('lib')).map((name) => join('lib', name)).filter((name) => !held.includes(name.replace(/\.ts$/, '')))
   const bin = (await sources('bin')).filter((name) => name !== 'kedge.ts').map((name) => join('bin', name))

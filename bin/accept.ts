@@ -19,11 +19,16 @@ export default command(
       yield { kind: 'command', command: "# suspect snapshots are a note of kedge's own: no tool is started" }
       return 0
     }
+    const { traitsOf } = await import('../lib/engine.ts')
+    const traits = await traitsOf(target.engine)
+    const told = async (warn: (message: string) => void) => (await traits.suspects?.(target, { warn, forced: context.forced })) ?? {}
     if (ids.length === 0) {
-      yield await suspects(target)
+      yield await suspects(target, await told((message) => context.log(`warning: ${message}`)))
       return 0
     }
     const { perform } = await import('../lib/lifecycle.ts')
-    return yield* perform('accept', target, context, (inner) => accept(target, ids, inner))
+    return yield* perform('accept', target, context, async function* (inner) {
+      yield* accept(target, ids, await told(inner.warn), inner)
+    })
   },
 )

@@ -3,7 +3,7 @@ import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { RunContext, Target, Verbs } from './contract.ts'
 import { Failure } from './failure.ts'
-import { shortId } from './format.ts'
+import { many, shortId } from './format.ts'
 import { checkSpace } from './place.ts'
 import { compareWithSource, type Sampled, wrongIn } from './proof.ts'
 import type { Drilled, Snapshot } from './rows.ts'
@@ -76,7 +76,10 @@ async function drillOne<F extends Sampled>(
   const began = performance.now()
   const short = shortId(snapshot.id)
   const { files, unnamed } = await hand.draw(snapshot, { count: countOf(options), bytes: options.bytes ?? Number.POSITIVE_INFINITY })
-  if (unnamed > 0) context.log(`snapshot ${short}: ${unnamed} files have names that are not UTF-8, and are left out of the sample`)
+  if (unnamed > 0)
+    context.log(
+      `snapshot ${short}: ${many(unnamed, 'file has a name that is', 'files have names that are')} not UTF-8, and left out of the sample`,
+    )
   if (files.length === 0)
     throw new Failure(
       'empty',

@@ -14,6 +14,9 @@ export function bytes(n: number): string {
   return `${n < 0 ? '-' : ''}${value.toFixed(digits)} ${units[unit]}`
 }
 
+/** A number with its words: '1 file has', '3 files have'. */
+export const many = (n: number, one: string, more: string): string => `${n} ${n === 1 ? one : more}`
+
 /** Seconds -> '3.2 s', '4 min 10 s', '2 h 5 min', '3 d 4 h'. */
 export function duration(seconds: number): string {
   if (seconds < 60) return `${seconds < 10 ? Math.round(seconds * 10) / 10 : Math.round(seconds)} s`
@@ -56,6 +59,12 @@ export function localTime(rfc3339: string): string {
   const two = (n: number) => String(n).padStart(2, '0')
   return `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())} ${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}`
 }
+
+// RFC 3339 has years of four digits.
+const [earliest, latest] = [-62_167_219_200, 253_402_300_799]
+
+/** A file's time, seconds since 1970, in RFC 3339 with milliseconds. Outside of the years 0000 to 9999, which file systems know, the nearest in them. */
+export const timeText = (seconds: number): string => new Date(Math.min(Math.max(seconds || 0, earliest), latest) * 1000).toISOString()
 
 const sizes = new Set([
   'size',

@@ -23,6 +23,8 @@ import type { Group, Identity } from './process.ts'
 export type Holder = Identity & {
   run: string
   verb: string
+  /** The target whose run it is, where that holds another one's lock. */
+  of?: string
   /** RFC 3339. */
   at: string
   /** The process groups of its children: while one lives, the lock is held. */

@@ -188,6 +188,14 @@ export function wrongTag(tag: string): string | undefined {
   return /^(kedge|stream):/.test(tag) ? "tags that begin with 'kedge:' or 'stream:' are kedge's own marks" : undefined
 }
 
+/** Why SOURCE_HOST cannot be one, in words: what ssh reads as an option, and the path that rsync and scp put behind a host. */
+export function wrongHost(text: string): string | undefined {
+  const host = text.replace(/^[^@]*@/, '')
+  if (host === '' || text.startsWith('-') || host.startsWith('-') || /\s/.test(text)) return 'not a host'
+  // An address of IPv6 has two colons at least.
+  return host.includes('/') || /^[^:]*:[^:]*$/.test(host) || /\]:/.test(host) ? 'a host has no path and no port' : undefined
+}
+
 export const words = (value: string | undefined): string[] => (value ?? '').split(/[\s,]+/).filter(Boolean)
 
 /** Options for a tool, whose values may hold commas. */

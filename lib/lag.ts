@@ -9,7 +9,7 @@ import type { RunRow } from './rows.ts'
 
 export type Lag = {
   store: string
-  /** When the last copy began that left nothing missing there; null: none is on record. */
+  /** When the last copy began that left nothing missing there but what it told of; null: none is on record. */
   copied: string | null
   /** When the oldest backup began of which something is missing there; null where nothing is. */
   since: string | null
@@ -39,9 +39,14 @@ export async function lagsIn(runs: AsyncIterable<RunRow> | Iterable<RunRow>, sto
       }
       if (run.verb !== 'copy') continue
       // A run that failed later may have filled this store before.
-      if (run.results?.some((row) => row.kind === 'copied' && row.to === lag.store)) {
+      const row = run.results?.find((row) => row.kind === 'copied' && row.to === lag.store)
+      if (row?.kind === 'copied') {
         lag.copied = run.start
         open.delete(lag)
+        if (!row.left) continue
+        lag.failed ??= troubleOf(run, lag.store)
+        lag.since = row.since ?? lag.since
+        lag.behind = lag.behind === null ? null : lag.behind + row.left
       } else lag.failed ??= troubleOf(run, lag.store)
     }
   }

@@ -2,24 +2,58 @@
 import { lstatSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { isCache } from './cachedir.ts'
 import type { Target } from './contract.ts'
 import { Failure } from './failure.ts'
+import { byBlanks } from './keys.ts'
 import { cacheDir, configDir, stateDir } from './paths.ts'
 import { judge, literal, type Pattern, parsePattern } from './pattern.ts'
+import type { EngineName } from './rows.ts'
 import { quote } from './shell.ts'
 
 /** Why a path is in no snapshot; undefined where nothing says so. */
 export type LeftOut = (path: string) => string | undefined
 
-/** `store`: its folder, where it is on this machine; `env`: what `$NAME` in the exclude files stands for. */
+/** Options of BACKUP_ARGS that have no say in which files are saved; a word without a dash is the value of one before it. */
+const harmless: Readonly<Record<EngineName, RegExp>> = {
+  rsync:
+    /^(-[cvqzWSUNIy46]+|--(checksum(-choice|-seed)?|cc|compress(-choice|-level)?|zc|zl|skip-compress|bwlimit|(con)?timeout|insecure-links|(no-)?whole-file|fsync|open-noatime|atimes|crtimes|sparse|preallocate|stats|info|debug|verbose|quiet|sockopts|max-alloc|ipv[46]|ignore-times|fuzzy|old-args|secluded-args|protect-args|outbuf|log-file)(=.*)?)$/,
+  restic:
+    /^(-[vqo]+|--(compression|limit-(up|down)load|pack-size|read-concurrency|no-scan|with-atime|ignore-(ctime|inode)|force|no-extra-verify|verbose|quiet|option|retry-lock|json|no-cache|cleanup-cache|cache-dir)(=.*)?)$/,
+}
+
+/**
+ * `store`: its folder, where it is on this machine; `env`: what `$NAME` in the exclude files stands for. Failure 'refused' where BACKUP_ARGS
+ * may leave something out, which no one can tell from surplus.
+ */
 export async function leftOut(target: Target, store: string | undefined, env: Readonly<Record<string, string>>): Promise<LeftOut> {
+  const chooses = byBlanks(target.env.BACKUP_ARGS).find((word) => word.startsWith('-') && !harmless[target.engine].test(word))
+  if (chooses !== undefined)
+    throw new Failure('refused', `refusing to delete: BACKUP_ARGS holds '${chooses}', which may leave files out of the snapshots`, {
+      hint: 'restore without --delete, or with --to, and compare; what every backup leaves out belongs in the exclude file',
+    })
   const own = [store, cacheDir(target.name), stateDir(target.name), configDir()].filter((path) => path !== undefined)
   const patterns = await excluded(target, env)
+  const cached = inCache(target)
   const inside = (a: string, b: string) => a === b || a.startsWith(`${b}/`)
   return (path) => {
     if (own.some((folder) => inside(path, folder) || inside(folder, path))) return "it holds kedge's own files"
-    return judge(patterns, path)[0] ? 'the backup leaves it out, so that no snapshot has it' : undefined
+    if (judge(patterns, path)[0]) return 'the backup leaves it out, so that no snapshot has it'
+    return cached(path) ? 'it lies in a cache, which the backup leaves out' : undefined
   }
+}
+
+/** Whether one of the folders from the target's path downwards is a cache. */
+function inCache(target: Target): (path: string) => boolean {
+  const known = new Map<string, boolean>()
+  const look = (path: string): boolean => {
+    const before = known.get(path)
+    if (before !== undefined) return before
+    const found = isCache(Buffer.from(path)) || (path !== '/' && !target.paths.includes(path) && look(dirname(path)))
+    known.set(path, found)
+    return found
+  }
+  return target.env.EXCLUDE_CACHES === 'no' ? () => false : (path) => look(path)
 }
 
 /** The patterns of the exclude files as restic reads them: trimmed, without comments, variables expanded. */

@@ -28,6 +28,7 @@ export async function liveRuns(target: string): Promise<Live[]> {
   const found = new Map<string, Live>()
   for (const { name, holder, alive } of await holders(lockDir(target))) {
     if (!holder || name === 'ledger') continue
+    if (holder.of !== undefined && alive === 'no') continue // its own target tells that it crashed
     found.set(holder.run, { run: holder.run, verb: holder.verb, pid: holder.pid, start: holder.at, alive, lock: name })
   }
   for (const running of runningOf(target).values()) {

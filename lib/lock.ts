@@ -46,7 +46,7 @@ const keptCrashes = 8
  * Takes the lock `name` in the folder STATE/TARGET/lock. Throws Failure 'locked' when it is held, 'space' and 'permission' for the
  * folder, 'config' where the file system has no hard links, and the signal's reason.
  */
-export async function take(dir: string, name: string, holder: { run: string; verb: string }, options: Options = {}): Promise<Lock> {
+export async function take(dir: string, name: string, holder: Pick<Holder, 'run' | 'verb' | 'of'>, options: Options = {}): Promise<Lock> {
   if (!/^[\w-]+$/.test(name)) throw new Error(`not the name of a lock: '${name}'`)
   const deadline = performance.now() + (options.wait ?? 0) * 1000
   const { shared } = options
@@ -74,7 +74,7 @@ export async function take(dir: string, name: string, holder: { run: string; ver
 async function attempt(
   dir: string,
   name: string,
-  { run, verb }: { run: string; verb: string },
+  { run, verb, of }: Pick<Holder, 'run' | 'verb' | 'of'>,
   sure: number,
   shared: boolean,
 ): Promise<Lock | Generation> {
@@ -89,7 +89,7 @@ async function attempt(
       crashed = [...(found.holder && state === 'no' ? [found.holder] : []), ...found.crashed].slice(0, keptCrashes)
     }
     const n = (found?.n ?? 0) + 1
-    const mine: Omit<Holder, 'groups'> = { run, verb, at: new Date().toISOString(), ...identity() }
+    const mine: Omit<Holder, 'groups'> = { run, verb, ...(of !== undefined && { of }), at: new Date().toISOString(), ...identity() }
     const descriptor = add(dir, name, n, { ...mine, crashed }, shared)
     if (descriptor !== undefined) return held(descriptor, crashed)
   }

@@ -1,11 +1,13 @@
 // The known word that a mistyped one most likely meant: pure.
 
+/** Undefined where none is near: one that has no letter in common with it is not, however short both are. */
 export function nearest(word: string, known: Iterable<string>): string | undefined {
   let best: string | undefined
   let least = Math.max(2, Math.floor(word.length / 3)) + 1
   for (const candidate of known) {
-    const d = candidate.startsWith(word) && word.length > 2 ? 1 : distance(word, candidate)
-    if (d < least) [best, least] = [candidate, d]
+    const alike = candidate.toLowerCase() === word.toLowerCase() || (candidate.startsWith(word) && word.length > 2)
+    const d = alike ? 1 : distance(word, candidate)
+    if (d < least && (alike || d < Math.max(word.length, candidate.length))) [best, least] = [candidate, d]
   }
   return best
 }

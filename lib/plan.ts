@@ -8,13 +8,14 @@ import { makeState, readJson, replaceFile } from './ledger.ts'
 import { stateDir } from './paths.ts'
 import { digest } from './retain.ts'
 
-/** `ids`: the snapshots to delete; `digest` names them and the store; `made` is RFC 3339; `freed`: bytes, where the engine can tell. */
+/** `ids`: the snapshots to delete; `digest` names them and the store; `made` is RFC 3339; `freed`: bytes, where the engine can tell, as long as the store is `amid`. */
 export type SavedPlan = {
   readonly store: string
   readonly digest: string
   readonly made: string
   readonly ids: readonly string[]
   readonly freed?: number
+  readonly amid?: string
 }
 
 const planFile = (target: string) => join(stateDir(target), 'plan.json')

@@ -5,6 +5,7 @@ import { answer } from './child.ts'
 import type { RunContext } from './contract.ts'
 import { callerEnv } from './env.ts'
 import { Failure } from './failure.ts'
+import { timeText } from './format.ts'
 
 export type Sampled = {
   path: string
@@ -32,10 +33,12 @@ const second = 1_000_000_000n
 
 const floor = (time: bigint): bigint => (time - (((time % second) + second) % second)) / second
 
+const secondOf = (time: bigint): string => timeText(Number(floor(time)))
+
 /** Some file systems keep whole seconds. */
 function sameTime(actual: bigint, { mtime, coarse }: Sampled): boolean {
   const saved = nanoseconds(mtime)
-  return actual === saved || ((coarse || actual % second === 0n) && floor(actual) === floor(saved))
+  return actual === saved || ((coarse || actual % second === 0n) && secondOf(actual) === secondOf(saved))
 }
 
 /** What is wrong with a restored file, its content aside; undefined when it is as the snapshot says. */
@@ -54,9 +57,7 @@ export async function wrongIn(file: Sampled, folder: string): Promise<string | u
   if (mode !== saved) return `it came back with mode ${mode.toString(8)}, saved was ${saved.toString(8)}`
   if (root && file.owner && (Number(stat.uid) !== file.owner.uid || Number(stat.gid) !== file.owner.gid))
     return `it came back with the owner ${stat.uid}:${stat.gid}, saved was ${file.owner.uid}:${file.owner.gid}`
-  return sameTime(stat.mtimeNs, file)
-    ? undefined
-    : `it came back with the time ${new Date(Number(stat.mtimeNs / 1_000_000n)).toISOString()}, saved was ${file.mtime}`
+  return sameTime(stat.mtimeNs, file) ? undefined : `it came back with the time ${secondOf(stat.mtimeNs)}, saved was ${file.mtime}`
 }
 
 /** Whether the source is what was saved, as far as size and times tell. */

@@ -84,15 +84,24 @@ export function draw(
   return { rows, ids, limit, now, result: { kind: 'pruned', target: target.name, later, digest: saved?.digest ?? digest(store, ids) } }
 }
 
-/** The end of a dry run: its plan is saved for --apply, unless it is a saved one. `freed`: bytes, where the engine can tell. */
+/** The end of a dry run: its plan is saved for --apply, unless it is a saved one. `freed`: bytes, where the engine can tell, and in what store. */
 export async function rehearsed(
   target: Target,
   { rows, ids, limit, now, result }: Drawn,
-  { store, saved, freed }: { store: string; saved: SavedPlan | undefined; freed?: number },
+  { store, saved, freed }: { store: string; saved: SavedPlan | undefined; freed?: { bytes: number; amid: string } },
   context: Pick<RunContext, 'warn' | 'log'>,
 ): Promise<Pruned> {
-  const told = freed === undefined ? {} : { freed }
-  const failed = saved ? undefined : await savePlan(target.name, { store, digest: result.digest, made: now.toISOString(), ids, ...told })
+  const told = freed && { freed: freed.bytes }
+  const failed = saved
+    ? undefined
+    : await savePlan(target.name, {
+        store,
+        digest: result.digest,
+        made: now.toISOString(),
+        ids,
+        ...told,
+        ...(freed && { amid: freed.amid }),
+      })
   if (failed) context.warn(`the plan is not saved, and --apply will not know it: ${failed}`)
   if (!saved && limit !== undefined && ids.length > limit)
     context.log(`without --apply ${result.digest} a run deletes ${limit} of these ${ids.length}, the oldest first`)

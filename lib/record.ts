@@ -91,7 +91,9 @@ export async function recover(
   const dead = [...new Set([...before, ...groups])]
   if (dead.length > before.length) await replaceFile(deadFile(target), JSON.stringify(dead))
   if (crashed.length + lost.length > 0) sweep(stateDir(target.name))
-  for (const { run, verb, pid, at } of [...crashed, ...lost.map((running) => ({ ...running, at: running.start }))]) {
+  // A copy that held the lock of its second store is on record with the target that it copied.
+  const own = crashed.filter(({ of }) => of === undefined)
+  for (const { run, verb, pid, at } of [...own, ...lost.map((running) => ({ ...running, at: running.start }))]) {
     if (await isRecorded(target, run)) continue
     context.log(`the run ${run} (${verb}) crashed: recorded`)
     const message = `its process ${pid} ended without a word`

@@ -16,7 +16,7 @@ import { sealSecrets } from './seal.ts'
 import { openSealed } from './secret.ts'
 import { quote } from './shell.ts'
 import { exists } from './source/paths.ts'
-import { loadTarget, targetDir, targetNames } from './target.ts'
+import { loadTarget, storeMark, targetDir, targetNames } from './target.ts'
 import { holdWhole } from './whole.ts'
 
 /** One key of a file that is to have another value. */
@@ -53,6 +53,8 @@ export async function* renameTarget(old: string, now: string, context: Context):
   const moved = !(await exists(from)) && words((await settings(to)).SNAPSHOTS_OF).includes(old)
   if (!moved && (await exists(to))) throw new Failure('misuse', `target '${now}' exists: '${to}'`)
   const target = await loadTarget(moved ? now : old)
+  if (target.engine === 'rsync' && now === storeMark)
+    throw new Failure('misuse', `not a name for a target of rsync: '${now}' marks the store`)
   const others = []
   for (const name of await targetNames()) if (name !== target.name) others.push(await loadTarget(name))
   const names = namesAfter(target.env.SNAPSHOTS_OF, old, now).join(' ')
@@ -103,8 +105,11 @@ export async function* renameTarget(old: string, now: string, context: Context):
   } finally {
     await release()
   }
-  const { markOf } = await traitsOf(target.engine)
-  context.log(`the snapshots keep ${markOf(target, old)}: SNAPSHOTS_OF='${names}' takes them in`)
+  // A second store holds none of its own name.
+  if (words(names).includes(old)) {
+    const { markOf } = await traitsOf(target.engine)
+    context.log(`the snapshots keep ${markOf(target, old)}: SNAPSHOTS_OF='${names}' takes them in`)
+  }
   context.log(`'kedge schedule install' renews what starts its runs; crontabs and recovery sheets that name '${old}' want the new name too`)
 }
 

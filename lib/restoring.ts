@@ -2,11 +2,11 @@
 import { resolve } from 'node:path'
 import type { RunContext, Target, Verbs } from './contract.ts'
 import { type Class, Failure } from './failure.ts'
-import { shortId } from './format.ts'
+import { field, many, shortId } from './format.ts'
 import { checkSpace, freeSpace } from './place.ts'
 import type { Restored, Snapshot } from './rows.ts'
 import { type Choice, choose, overlap } from './selection.ts'
-import { pick } from './snapshots.ts'
+import { groupOf, pick } from './snapshots.ts'
 
 type Options = Verbs['restore']['options']
 /** `to`: '/' for a restore to where the files were. */
@@ -41,6 +41,15 @@ export function planRestore(target: Target, options: Options, snapshots: readonl
           hint: `restore it with --to, or kedge cat ${target.name} ${name}:/${snapshot.stream}`,
         },
       )
+    const short = snapshot.partial
+      ? 'some of what was there could not be saved'
+      : groupOf(snapshot) === 'names'
+        ? 'it holds a list of names only'
+        : ''
+    if (options.delete && short)
+      throw new Failure('refused', `refusing to delete what snapshot '${shortId(snapshot.id)}' does not have: ${short}`, {
+        hint: 'restore without --delete, or another snapshot',
+      })
     const how = howTo(options, path, snapshot.paths)
     const what = `'${target.name}' ${shortId(snapshot.id)}${path === undefined ? '' : `:${path}`}`
     return { snapshot, path, how, action: `restore ${what}${inPlace ? '' : ` to '${how.to}'`}` }
@@ -100,12 +109,14 @@ export async function* restoring<J extends Job>(
   if (options.to !== undefined) await checkRoom(target, resolve(options.to), jobs, counts, hand)
   const foreign = counts.reduce((sum, each) => sum + each.foreign, 0)
   if (foreign > 0 && process.geteuid?.() !== 0)
-    context.warn(`${foreign} entries belong to others: they will be yours, since only root can give files away`)
+    context.warn(
+      `${many(foreign, 'entry belongs to another: it', 'entries belong to others: they')} will be yours, since only root can give files away`,
+    )
   const rehearsed = context.mode === 'dry-run'
   for (const [i, job] of jobs.entries()) {
     const counted = counts[i] as Tally
     const doomed = job.how.delete ? await hand.surplus(job) : undefined
-    for (const path of doomed ?? []) (rehearsed ? context.log : context.detail)(`${rehearsed ? 'would delete' : 'deleting'} '${path}'`)
+    for (const path of doomed ?? []) context.log(`${rehearsed ? 'would delete' : 'deleting'} '${field(path)}'`)
     const row = {
       kind: 'restored',
       target: target.name,
@@ -168,7 +179,7 @@ const shownItems = 10
 
 /** Entries that failed, the first of them by name, each with its cause. `hint`: a better one than that of the class. */
 export function incomplete(action: string, failed: ReadonlyMap<string, string>, kind: Class, hint?: string): Failure {
-  const named = [...failed].slice(0, shownItems).map(([item, cause]) => `'${item}'${cause ? `: ${cause}` : ''}`)
+  const named = [...failed].slice(0, shownItems).map(([item, cause]) => `'${field(item)}'${cause ? `: ${cause}` : ''}`)
   const more = failed.size > shownItems ? ` and ${failed.size - shownItems} more` : ''
   const message = `cannot ${action}: ${failed.size === 1 ? '1 entry' : `${failed.size} entries`} failed: ${named.join('; ')}${more}`
   return new Failure(kind, message, { hint: hint ?? hintFor(kind) })

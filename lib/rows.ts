@@ -147,6 +147,8 @@ export type Checked = {
   slices?: number
   verified?: number
   oldestVerified?: string | null
+  /** Files for which the store has no hash, so that their content was compared with nothing. */
+  unhashed?: number
 }
 export type Drilled = {
   kind: 'drilled'
@@ -179,7 +181,9 @@ export type Sizes = {
   fullIn: number | null
 }
 export type Mounted = { kind: 'mounted'; target: string; at: string }
-export type Copied = { kind: 'copied'; target: string; to: string; copied: number; present: number; dryRun?: true }
+/** `left`: how many could not be copied, each told in a warning; `since`: when the oldest of them was made. */
+type Left = { left?: number; since?: string }
+export type Copied = { kind: 'copied'; target: string; to: string; copied: number; present: number; dryRun?: true } & Left
 export type StoreRow = { kind: 'store'; target: string; id: string; store: string; created: boolean; adopted?: number; dryRun?: true }
 export type LockRow = {
   kind: 'lock'

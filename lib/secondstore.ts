@@ -32,12 +32,14 @@ export function overridable(context: RunContext, guard: string, message: string,
 
 /** Works under the second target's lock, so that no prune runs there meanwhile; with its secrets, and with what crashed runs of it left. */
 export async function holding<T>(
+  of: Target,
   to: Target,
   secrets: Readonly<Record<string, string>>,
   context: RunContext,
   work: (there: RunContext) => Promise<T>,
 ): Promise<T> {
-  const lock = await take(lockDir(to.name), 'write', { run: context.run, verb: 'copy' }, { wait: context.wait, signal: context.signal })
+  const holder = { run: context.run, verb: 'copy', of: of.name }
+  const lock = await take(lockDir(to.name), 'write', holder, { wait: context.wait, signal: context.signal })
   try {
     const dead = await recover(to, lock.crashed, context)
     return await work({

@@ -6,12 +6,15 @@ import { parseEnv } from './env.ts'
 import { untrusted } from './executable.ts'
 import { Failure } from './failure.ts'
 import { parseDuration, parseSize } from './format.ts'
-import { type Key, type KeyName, keys, passedThrough, words, wrongForm, wrongTag } from './keys.ts'
+import { type Key, type KeyName, keys, passedThrough, words, wrongForm, wrongHost, wrongTag } from './keys.ts'
 import { conceal } from './log.ts'
 import { nearest } from './nearest.ts'
 import { configDir, targetsDir } from './paths.ts'
 import type { EngineName } from './rows.ts'
 import { isSecretKey } from './secretkeys.ts'
+
+/** What marks a store of the engine rsync, in which each target has a folder of its name. */
+export const storeMark = 'kedge-store.json'
 
 /** kedge:hold and these mark snapshots, and are no target's tag. */
 const reserved = ['hold', 'names', 'partial', 'manual']
@@ -118,6 +121,8 @@ export async function loadTarget(name: string, dir = targetDir(name)): Promise<T
   const { hooksOf } = await import('./hook.ts')
   const hooks = hooksOf(dir)
   faults.push(...listed.faults, ...streams.faults, ...hooks.faults)
+  if (engine === 'rsync' && name === storeMark)
+    faults.push(`${own}: a store of rsync has a file '${storeMark}', and no folder of that name`)
   if (faults.length > 0) throw new Failure('config', `target '${name}' is not valid:\n  ${faults.join('\n  ')}`)
   const excludes = []
   for (const file of [join(configDir(), 'exclude'), join(dir, 'exclude')]) if (readOptional(file) !== undefined) excludes.push(file)
@@ -184,7 +189,8 @@ async function settingFaults(env: Record<string, string>, origin: Record<string,
   }
   if (env.SECRET === 'command' && !env.SECRET_COMMAND) fault('SECRET', "'command' needs SECRET_COMMAND")
   for (const key of ['STORE', 'SSH_KEY']) if (env[key] && !isAbsolute(env[key])) fault(key, `not an absolute path: '${env[key]}'`)
-  if (env.SOURCE_HOST?.startsWith('-')) fault('SOURCE_HOST', `not a host: '${env.SOURCE_HOST}'`)
+  const host = env.SOURCE_HOST && wrongHost(env.SOURCE_HOST)
+  if (host) fault('SOURCE_HOST', `${host}: '${env.SOURCE_HOST}'`)
   if (env.CANARY && !isAbsolute(env.CANARY)) fault('CANARY', `not an absolute path: '${env.CANARY}'`)
   return faults
 }

@@ -1,5 +1,5 @@
 // What an engine is like to those who stand outside of its verbs: where its snapshots lie, what opens them, what its tool is. Types only.
-import type { Target } from './contract.ts'
+import type { RunContext, Target } from './contract.ts'
 import type { Sheet } from './recovery.ts'
 
 type Values = Readonly<Record<string, string>>
@@ -44,6 +44,8 @@ export type Traits = {
     /** Failure 'misuse' for what cannot be one. `cwd`: from which a relative folder counts. */
     readonly settings: (text: string, cwd: string) => Values
   }
+  /** The suspect snapshots of which the store itself says so, with the reason, by id; without it none does. */
+  readonly suspects?: (target: Target, context: Pick<RunContext, 'warn' | 'forced'>) => Promise<Values>
   /** The recovery sheet: lines without `#` are commands for sh. */
   readonly sheet: (sheet: Sheet) => Promise<string> | string
 }

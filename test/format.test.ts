@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { align, bytes, duration, field, harmless, localTime, parseDuration, parseSize, plain, pretty } from '../lib/format.ts'
+import { align, bytes, duration, field, harmless, localTime, many, parseDuration, parseSize, plain, pretty } from '../lib/format.ts'
+
+test('a number has the words that go with it', () => {
+  const said = [0, 1, 2].map((n) => many(n, 'file has', 'files have'))
+  assert.deepEqual(said, ['0 files have', '1 file has', '2 files have'])
+})
 
 test('bytes are said in the largest unit that gives at least 1, with three digits', () => {
   const cases: [number, string][] = [

@@ -46,6 +46,15 @@ test('what a second store lacks follows from the runs: all that was saved since 
       { copied: 2, since: null, behind: 0 },
     ],
     [
+      'one snapshot could not be copied',
+      [
+        backup(1),
+        copy(3, [], { ...inPart, warnings: [`${ofStore('off')}damaged`], results: [{ ...copied('off'), left: 1, since: at(1) }] }),
+        backup(4),
+      ],
+      { copied: 3, since: 1, behind: 2, failed: [3, 'damaged'] },
+    ],
+    [
       'it failed beside another one',
       [backup(1), copy(2, ['other'], { ...inPart, warnings: ['the clock', `${ofStore('off')}no route`] })],
       { copied: null, since: 1, behind: 1, failed: [2, 'no route'] },

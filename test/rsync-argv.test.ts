@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Target } from '../lib/contract.ts'
-import { backupArgs, checkArgs, hasNanoseconds, lackingOf, operands, type Plan } from '../lib/engine/rsync/argv.ts'
+import { checkArgs } from '../lib/engine/rsync/args.ts'
+import { backupArgs, hasNanoseconds, lackingOf, operands, type Plan } from '../lib/engine/rsync/argv.ts'
 import { classOf, failureOf, isTransient, saidBy } from '../lib/engine/rsync/errors.ts'
 import { parseItem } from '../lib/engine/rsync/output.ts'
 import type { Probe } from '../lib/engine/rsync/probe.ts'
@@ -35,6 +36,7 @@ const plan = (more: Partial<Plan> = {}): Plan => ({
   to: '/s/web1/incomplete/x/tree/',
   resume: false,
   dryRun: false,
+  fine: true,
   ...more,
 })
 const output = ['--8-bit-output', '--no-human-readable', '-ii', '--out-format=%n//%i %B %U %G %l %M %C%L']
@@ -112,10 +114,28 @@ test('paths on another host are quoted for its shell, once', () => {
   assert.deepEqual(operands(target({ SOURCE_HOST: 'me@fe80::1' }), both, ['/a']), ['me@[fe80::1]:/a'])
 })
 
-test('options that would change older snapshots, or what is known of the new one, are refused', () => {
-  for (const word of ['--inplace', '--append', '--delete', '--delete-after', '--link-dest=/x', '-n', '--out-format=%n'])
-    assert.throws(() => checkArgs(target({ BACKUP_ARGS: `-z ${word}` })), { class: 'config' }, word)
-  checkArgs(target({ BACKUP_ARGS: '-z --insecure-links --max-size=1G' }))
+test('of rsync’s options those on a list may be added, and the others are refused by name', () => {
+  const refused = [
+    ...['--inplace', '--append', '--delete', '--delete-after', '--link-dest=/x', '-n', '-nz', '--out-format=%n', '--rsh=ssh', '-v'],
+    ...['--no-R', '--files-from=/x', '--remove-source-files', '--read-batch=/x', '--backup', '--iconv=utf8', '--chmod=u+w', '/etc'],
+    ...['--exclude', '--exclude=!', '--filter !', '-f !', '--max-size', '--compress=9', '--checksum-choice=none', '--copy-unsafe-links'],
+  ]
+  for (const words of refused)
+    assert.throws(() => checkArgs(target({ BACKUP_ARGS: `-z ${words}` })), { class: 'config', hint: /allowed: .*--max-size=…/ }, words)
+  const allowed = [
+    ...['', '-z', '-zcW', '--insecure-links --max-size=1G', '--max-size 1G -z', '--exclude=*.o --include *.c', '-f -s_/x'],
+    ...['--exclude-from=/r', '--no-H --no-acls', '--bwlimit=1m --timeout=9', '--log-file=/l'],
+  ]
+  for (const words of allowed) checkArgs(target({ BACKUP_ARGS: words }))
+})
+
+test('the operator’s rules stand behind kedge’s, and a file of them has lines', () => {
+  const env = { BACKUP_ARGS: '-z --exclude-from=/mine' }
+  const words = backupArgs(target(env), plan({ rules: '/s/r', from: '/s/n' }))
+  const wanted = ['--from0', '--exclude-from=/s/r', '--no-from0', '-z', '--exclude-from=/mine', '--from0']
+  const there = words.filter((word) => wanted.includes(word))
+  assert.deepEqual(there, wanted)
+  assert.ok(!backupArgs(target({ BACKUP_ARGS: '-z' }), plan({ rules: '/s/r' })).includes('--no-from0'))
 })
 
 test('nanoseconds want 3.1.3 here and protocol 31 there', () => {
@@ -135,7 +155,7 @@ test('rsync’s lines become lines of a manifest', () => {
     [`a//hf          rwsr-x--T 7 8 3 2100/01/01-00:00:00 ${blank}`, ['a', 'f', 0o5750, 7, 8, 3, 4102444800, '=', '', '']],
     [`a//hf+++++++++ rw-r--r-- 0 0 3 1970/01/01-00:00:00 ${blank} => b/c`, ['a', 'f', 0o644, 0, 0, 3, 0, '>', '', '=> b/c']],
     [`a//cL+++++++++ rwxrwxrwx 0 0 6 1970/01/01-00:00:00 ${blank} -> x -> y`, ['a', 'l', 0o777, 0, 0, 6, 0, '>', '', '-> x -> y']],
-    [`a//cf...p..... rw------- 0 0 6 1970/01/01-00:00:00 ${blank}`, ['a', 'f', 0o600, 0, 0, 6, 0, '>', '', '']],
+    [`a//cf...p..... rw------- 0 0 6 1970/01/01-00:00:00 ${blank}`, ['a', 'f', 0o600, 0, 0, 6, 0, '>', '', '', true]],
     [`a\tb => c//cS+++++++++ rw------- 0 0 0 1970/01/01-00:00:00 ${blank}`, ['a\\#011b => c', 'p', 0o600, 0, 0, 0, 0, '>', '', '']],
     ['sending incremental file list', undefined],
     ['', undefined],
@@ -162,6 +182,14 @@ test('rsync’s messages are sorted by what they are about', () => {
     '--link-dest arg does not exist: /s/base',
     'rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1394) [sender=3.5.0]',
     'something new',
+    'rsync: filename overflows max-path len by 905: /u/deep/er',
+    'skipping overly long name: /u/long',
+    '[sender] cannot convert filename: /u/name (Invalid or incomplete multibyte or wide character)',
+    'rsync: [sender] read errors mapping "/u/log": No data available (61)',
+    'WARNING: u/log failed verification -- update discarded (will try again).',
+    'ERROR: u/busy failed verification -- update discarded.',
+    'IO error encountered -- skipping file deletion',
+    'discarding over-long filter: x',
   ])
     hear(trouble, line)
   assert.deepEqual(
@@ -170,8 +198,13 @@ test('rsync’s messages are sorted by what they are about', () => {
       ['/u/in', 'permission denied'],
       ['/u/seä', 'permission denied'],
       ['/u/bad', 'input/output error'],
+      ['/u/deep/er', 'the path is too long'],
+      ['/u/long', 'the path is too long'],
+      ['/u/name', 'its name cannot be converted'],
+      ['u/busy', 'it changed while it was read, twice'],
     ],
   )
+  assert.deepEqual([[...trouble.shrunk], trouble.left], [['/u/log'], ['discarding over-long filter: x']])
   assert.deepEqual([...trouble.missing], ['/nope', '/older'])
   assert.deepEqual([...trouble.unkept.keys()], ['/s/c'])
   assert.deepEqual([trouble.full, trouble.crowded, trouble.vanished], ['No space left on device', 1, 2])
@@ -211,6 +244,9 @@ test('statuses and messages get their class, and what may pass is tried again', 
     assert.equal(classOf({ status, stderr }, { remote }), kind, `${status} ${stderr}`)
     assert.equal(isTransient({ status, stderr }, { remote }), again, `${status} ${stderr}`)
   }
+  const unbound = { status: 127, signal: null, stderr: 'bash: line 1: /usr/local/bin/kedge-rsync-only: No such file or directory' }
+  const { class: kind, hint } = failureOf("back up 'web1'", unbound, { remote: true })
+  assert.deepEqual([kind, hint?.includes('kedge key NAME --script')], ['config', true])
   const failure = failureOf("back up 'web1'", { status: 12, signal: null, stderr: cut }, { remote: true })
   assert.equal(failure.message, "cannot back up 'web1': error in rsync protocol data stream")
   assert.equal(

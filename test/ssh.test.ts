@@ -9,7 +9,7 @@ import { clock, flavour, kept } from '../lib/doctor/rsync.ts'
 import { greeted, judged, notGreeted } from '../lib/engine/rsync/probe.ts'
 import type { Failure } from '../lib/failure.ts'
 import { fingerprint, lookupName, parseKnown, parsePlace, parseScan, withHostKeys } from '../lib/source/hostkeys.ts'
-import { hostWord, optionPath, sshCommand } from '../lib/source/ssh.ts'
+import { hostWord, optionPath, remoteShell, sshCommand } from '../lib/source/ssh.ts'
 import { sshFailure } from '../lib/source/sshfailure.ts'
 import { standing, vouched } from '../lib/sshkey/host.ts'
 import { authorizedLine, forced, restrictions, steps, variants } from '../lib/sshkey/line.ts'
@@ -63,11 +63,12 @@ test('whatever a target says, ssh asks nobody and knows hosts by kedge’s own f
   const values = words.flatMap((word, i) => (words[i - 1] === '-o' ? [word] : []))
   assert.ok(values.includes('BatchMode=yes') && values.includes('ConnectTimeout=7') && values.includes('ServerAliveInterval=15'))
   assert.ok(values.includes('ControlPath="/tmp/a b/s"'))
-  assert.deepEqual(words.slice(words.indexOf('-p'), words.indexOf('-p') + 4), ['-p', '2222', '-i', '/k/50%%'])
+  assert.deepEqual(words.slice(words.indexOf('-p'), words.indexOf('-p') + 2), ['-p', '2222'])
+  assert.ok(words.includes('IdentityFile=/k/50%%'))
   // The first of two counts for ssh.
   assert.ok(words.indexOf('StrictHostKeyChecking=yes') < words.indexOf('-oStrictHostKeyChecking=no'))
   assert.equal(optionPath('/etc/kedge/known_hosts'), '/etc/kedge/known_hosts')
-  assert.ok(!sshCommand(target()).includes('-i'))
+  assert.ok(!sshCommand(target()).join(' ').includes('IdentityFile'))
 })
 
 test('a path comes to the host as it is, whether sh or rrsync reads it', () => {
@@ -319,6 +320,35 @@ const attacks: readonly string[] = [
   'rsync\\ --server --sender -r . /etc',
   'openrsync --server . /etc',
 ]
+
+test('whatever the name of a file, rsync and ssh read the word that was meant', (t) => {
+  const dir = scratch(t)
+  const bin = path.join(dir, 'bin')
+  fake(bin, 'ssh', `printf '%s\\0' "$@" > '${dir}/words'; exit 1`)
+  for (const name of ["o'brien", 'dq"x', 'pc%h', `o'b "r" %h`, "'", "''x", 'back\\slash', 'ends\\', 'a b#c']) {
+    const key = `/cfg ${name}/key${name}`
+    const place = target({ SSH_KEY: key })
+    spawnSync('rsync', ['-e', remoteShell(place), 'host:/x', `${dir}/`], { env: { PATH: `${bin}:${process.env.PATH}` } })
+    const words = fs.readFileSync(path.join(dir, 'words'), 'utf8').split('\0')
+    const own = sshCommand(place).slice(1)
+    assert.deepEqual(words.slice(0, own.length), own, name)
+    const { stdout, stderr } = spawnSync('ssh', [...own, '-G', 'host'], { env: { PATH: process.env.PATH } })
+    // ssh shows what it has read before it expands percent signs.
+    assert.ok(stdout.toString().includes(`\nidentityfile ${key.replaceAll('%', '%%')}\n`), `${name}: ${stderr}`)
+    assert.match(stdout.toString(), /^knownhostscommand none$/m)
+    assert.match(stdout.toString(), /^nohostauthenticationforlocalhost no$/m)
+  }
+})
+
+test('a long path takes the forced command no long time: 8000 characters', (t) => {
+  const file = path.join(scratch(t), 'script')
+  fs.writeFileSync(file, fs.readFileSync(script, 'utf8').replace(/^exec .*$/m, 'exit 0'))
+  for (const part of ['a', '\\ ', 'ü', "''"]) {
+    const env = { PATH: process.env.PATH, SSH_ORIGINAL_COMMAND: `${sends} . /${part.repeat(8000 / part.length)}` }
+    // It took minutes: not a measure, but what keeps a host busy.
+    assert.equal(spawnSync('dash', [file], { env, timeout: 20_000 }).status, 0, part)
+  }
+})
 
 test('the forced command passes shellcheck', () => {
   const { status, stdout } = spawnSync('shellcheck', [script])

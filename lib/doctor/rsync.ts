@@ -1,5 +1,6 @@
 // What an rsync target needs besides: both rsyncs, the way to the other host, its paths, a store that keeps what snapshots want.
-import { readFile, stat } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { access, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Context, Target } from '../contract.ts'
 import type { Both } from '../engine/rsync/argv.ts'
@@ -8,7 +9,7 @@ import { type Probe, probe, remoteRsync } from '../engine/rsync/probe.ts'
 import { checkReserve } from '../engine/rsync/reserve.ts'
 import { lookAt } from '../engine/rsync/roots.ts'
 import { isExcluded, patternsIn } from '../engine/rsync/rules.ts'
-import { storeOf } from '../engine/rsync/store.ts'
+import { rootOf, storeOf } from '../engine/rsync/store.ts'
 import { rsyncEnv } from '../engine/rsync/tool.ts'
 import { rsyncVersion, type Version } from '../engine/rsync/version.ts'
 import { Failure } from '../failure.ts'
@@ -168,6 +169,28 @@ async function* disk(target: Target): AsyncGenerator<Found> {
   const store = storeOf(target)
   const found = await fileSystemOf(await nearestThere(store))
   yield kept(store, found, process.geteuid?.() === 0)
+  if (await exists(store)) yield await writable(target)
+}
+
+/** As the system judges it: nothing is written. */
+async function writable(target: Target): Promise<Found> {
+  const [store, root] = [storeOf(target), rootOf(target)]
+  for (const folder of (await exists(root)) ? [store, root] : [store]) {
+    const wrong = await access(folder, constants.W_OK | constants.X_OK).then(
+      () => undefined,
+      (error: NodeJS.ErrnoException) => error,
+    )
+    if (!wrong) continue
+    const readOnly = wrong.code === 'EROFS'
+    const remedy = readOnly ? 'the kernel does that to a disk with errors: dmesg and mount tell' : 'run as the user who owns it'
+    return blocked(
+      'store write',
+      `cannot write to '${folder}': ${readOnly ? 'it is mounted read-only' : wrong.message}`,
+      remedy,
+      'permission',
+    )
+  }
+  return ok('store write', `'${store}' can be written to`)
 }
 
 /** Pure. `root`: owners are kept as they are; else in xattrs. */

@@ -6,13 +6,13 @@ import type { Context, Provider } from '../contract.ts'
 import { engineNames, traitsOf } from '../engine.ts'
 import { callerVar, parseEnv } from '../env.ts'
 import { Failure } from '../failure.ts'
-import { keys, words } from '../keys.ts'
+import { keys, words, wrongHost } from '../keys.ts'
 import * as plan from '../newtarget.ts'
 import { configDir } from '../paths.ts'
 import type { EngineName } from '../rows.ts'
 import { hasFile } from '../secretfile.ts'
 import { isSecretKey } from '../secretkeys.ts'
-import { loadTarget } from '../target.ts'
+import { loadTarget, storeMark } from '../target.ts'
 import type { Traits } from '../traits.ts'
 
 export type Given = {
@@ -53,6 +53,8 @@ export async function wantedTarget(name: string, given: Given, context: Context)
   const cwd = process.cwd()
   const engine = await engineOf(given, second?.engine ?? house.ENGINE, placed || second ? undefined : ask)
   const traits = await traitsOf(engine)
+  if (engine === 'rsync' && name === storeMark)
+    throw misuse(`not a name for a target of rsync: '${name}' marks the store`, 'take another name')
   const source = await sourceOf(given, engine, placed || second ? undefined : ask)
   const paths = second ? [] : given.path.length > 0 ? given.path : await askList(ask, 'path', 'a folder or file to save')
   const { option, question, settings } = traits.place
@@ -129,6 +131,8 @@ async function sourceOf(given: Given, engine: EngineName, ask: Ask): Promise<Rec
   }
   if (port !== undefined && host === undefined) throw misuse("option '--source-port' needs --source-host")
   const found = host ?? (await ask?.('the host whose paths are saved, as [USER@]HOST [this machine]:'))?.trim()
+  const wrong = found && wrongHost(found)
+  if (wrong) throw misuse(`option '--source-host': ${wrong}: '${found}'`, '--source-port gives a port, --path the paths on that host')
   return { ...(found && { SOURCE_HOST: found }), ...(port !== undefined && { SOURCE_PORT: String(port) }) }
 }
 

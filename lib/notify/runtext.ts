@@ -68,7 +68,9 @@ function resultText(row: Row): string[] {
     case 'pruned':
       return [`${row.deleted} snapshots deleted, ${row.kept} kept${row.later > 0 ? `, ${row.later} left for later` : ''}`]
     case 'copied':
-      return [`to ${row.to}: ${row.copied} snapshots copied, ${row.present} were there`]
+      return [
+        `to ${row.to}: ${row.copied} snapshots copied, ${row.present} were there${row.left ? `, ${row.left} could not be copied` : ''}`,
+      ]
     case 'drilled':
       return [`${row.files} files restored and compared, ${bytes(row.bytes)}`]
     default:

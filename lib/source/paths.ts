@@ -1,5 +1,6 @@
 // Paths to save: which of them are there.
-import { lstat } from 'node:fs/promises'
+import { lstat, realpath } from 'node:fs/promises'
+import { basename, dirname, join, normalize } from 'node:path'
 
 /** lstat each, at most 64 at a time: a list from stdin may be long. A path that may not be looked at counts as there: the tool names it. */
 export async function presentPaths(paths: readonly string[]): Promise<{ present: string[]; missing: string[] }> {
@@ -28,6 +29,23 @@ export async function linksAmong(paths: readonly string[]): Promise<string[]> {
     }),
   )
   return paths.filter((_, i) => links[i])
+}
+
+/** Those that a link on the way leads to, with the path that has none. A link at the end is linksAmong's. */
+export async function linksAbove(paths: readonly string[]): Promise<{ path: string; real: string }[]> {
+  const found = await Promise.all(
+    paths.map(async (path) => {
+      const clean = normalize(path).replace(/(?<=.)\/$/, '')
+      try {
+        const real = join(await realpath(dirname(clean)), basename(clean))
+        return real === clean ? [] : [{ path, real }]
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === undefined) throw error
+        return [] // the tool names it
+      }
+    }),
+  )
+  return found.flat()
 }
 
 export async function exists(path: string): Promise<boolean> {

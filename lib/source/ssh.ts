@@ -6,7 +6,6 @@ import { callerEnv } from '../env.ts'
 import { parseDuration } from '../format.ts'
 import { byBlanks, words } from '../keys.ts'
 import { configDir } from '../paths.ts'
-import { shown } from '../shell.ts'
 
 /** The host keys that kedge trusts, for all targets. */
 export const knownHosts = (): string => join(configDir(), 'known_hosts')
@@ -26,10 +25,10 @@ export function keyOf(target: Target): string | undefined {
 export const connectSeconds = ({ env }: Pick<Target, 'env'>): number =>
   Math.max(1, Math.round(parseDuration(env.CONNECT_TIMEOUT ?? '') ?? 60))
 
-/** A file's name as ssh's options want it: they part words at blanks, and expand what follows a percent sign. */
+/** A file's name as ssh's options want it: they part words at blanks, know quotes and backslashes, and expand what follows a percent sign. */
 export const optionPath = (path: string): string => {
   const plain = path.replaceAll('%', '%%')
-  return /\s/.test(plain) ? `"${plain}"` : plain
+  return /^[\w@%+=:,./-]+$/.test(plain) ? plain : `"${plain.replace(/["\\]/g, '\\$&')}"`
 }
 
 /**
@@ -45,14 +44,16 @@ export function sshCommand(target: Target, control?: string, key = keyOf(target)
     StrictHostKeyChecking: 'yes',
     UserKnownHostsFile: optionPath(knownHosts()),
     GlobalKnownHostsFile: '/dev/null',
-    ...(key && { IdentitiesOnly: 'yes' }),
+    KnownHostsCommand: 'none',
+    NoHostAuthenticationForLocalhost: 'no',
+    // -i looks for the file before it expands the name.
+    ...(key && { IdentitiesOnly: 'yes', IdentityFile: optionPath(key) }),
     ...(control && { ControlPath: optionPath(control) }),
   }
   return [
     'ssh',
     ...Object.entries(options).flatMap(([name, value]) => ['-o', `${name}=${value}`]),
     ...(target.env.SOURCE_PORT ? ['-p', target.env.SOURCE_PORT] : []),
-    ...(key ? ['-i', key.replaceAll('%', '%%')] : []),
     ...byBlanks(target.env.SSH_ARGS),
   ]
 }
@@ -60,8 +61,10 @@ export function sshCommand(target: Target, control?: string, key = keyOf(target)
 /** Messages of ssh, and of what Debian's configuration lets it pass on to the host, in English. */
 export const sshEnv = (target: Target): Record<string, string> => ({ ...callerEnv(words(target.env.PASS_ENV)), LC_ALL: 'C' })
 
-/** The same for rsync's -e, which parts words at blanks and knows quotes. */
-export const remoteShell = (target: Target, control?: string): string => shown(sshCommand(target, control))
+/** The same for rsync's -e, which parts words at blanks; within quotes it reads two of them as one, and knows no backslash. */
+export const remoteShell = (target: Target, control?: string): string => sshCommand(target, control).map(rsyncWord).join(' ')
+
+const rsyncWord = (word: string): string => (/^[^\s'"]+$/.test(word) ? word : `'${word.replaceAll("'", "''")}'`)
 
 /** The host as rsync wants it before a path: an IPv6 address in brackets. */
 export function rsyncHost(target: Target): string {

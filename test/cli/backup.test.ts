@@ -297,6 +297,14 @@ test('--files-from needs one target, -0 needs --files-from', async (t) => {
   const m = machine(t)
   newTarget(m, 'a')
   newTarget(m, 'b')
+  const run = async (from: string, input?: string) => {
+    const { status, stderr } = await kedge(m, ['backup', '--files-from', from, 'a'], input === undefined ? {} : { input })
+    assert.equal(status, 2, stderr)
+    return stderr
+  }
+  assert.match(await run('-', '/etc/a\0/etc/b'), /cannot read names from '-': a name holds a NUL\n {2}hint: is -0 missing\?/)
+  assert.match(await run('/no/such'), /cannot read names from '\/no\/such': no such file$/m)
+  assert.match(await run('/etc'), /cannot read names from '\/etc': it is a folder$/m)
   for (const args of [
     ['--files-from', '-'],
     ['--files-from', '-', 'a', 'b'],

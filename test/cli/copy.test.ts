@@ -143,6 +143,21 @@ test('second stores that fail are named, status 3, and do not keep the others fr
     await done(m, ['copy', 'web1', '--wait', '60'])
     assert.deepEqual([lastRun(m, 'off').verb, lastRun(m, 'off').state], ['backup', 'crashed'])
   })
+  await t.test('a copy that is killed there is a crash of its own target, and none of the second store', async () => {
+    await done(m, ['backup', 'web1', '--wait', '60'])
+    fake(m.bin, 'restic', `case " $* " in *' copy '*) kill -9 $PPID; exit 1;; esac; exec ${m.restic.path} "$@"`)
+    assert.equal((await kedge(m, ['copy', 'web1'])).signal, 'SIGKILL')
+    fs.rmSync(path.join(m.bin, 'restic'))
+    const crashed = async (name: string) =>
+      (await kedge(m, ['status', '--json', name])).rows.some(
+        (row) => row.kind === 'status' && row.verb === 'copy' && row.state === 'crashed',
+      )
+    // The group of its child may look alive for a moment.
+    for (const until = Date.now() + 20_000; !(await crashed('web1')) && Date.now() < until; );
+    assert.deepEqual([await crashed('web1'), await crashed('off')], [true, false])
+    await done(m, ['copy', 'web1', '--wait', '60'])
+    assert.deepEqual([await crashed('web1'), await crashed('off')], [false, false])
+  })
   await t.test('other chunker parameters, unless forced; and a store that does not show the copies says so', async () => {
     const own = newTarget(m, 'own')
     await makeStore(m, own)
@@ -152,7 +167,7 @@ test('second stores that fail are named, status 3, and do not keep the others fr
     assert.equal(refused.status, 3, refused.stderr)
     assert.match(refused.stderr, /store 'own': refusing to copy to 'own': its store has other chunker parameters/)
     const forced = await done(m, ['copy', 'web1', '--force=chunker', '--json'])
-    assert.deepEqual(counts(forced.rows), [['web1', 'own', 2, 0]])
+    assert.deepEqual(counts(forced.rows), [['web1', 'own', 3, 0]])
     assert.match(forced.stderr, /guard 'chunker' overridden/)
     assert.match(forced.stderr, /set SNAPSHOTS_OF='web1'/)
   })

@@ -139,6 +139,12 @@ test('what is wrong or missing is misuse, is named, and leaves nothing behind', 
     [['--path', '/etc', '--store', '/srv', '--source-port', '22'], /'--source-port' needs --source-host/],
     [['--path', 'etc', '--store', '/srv', '--source-host', 'h'], /not an absolute path: 'etc'/],
     [['--path', '/etc', '--store', '/srv', '--set', 'RESTIC_COMPRESSION=max'], /target\.env:\d+: RESTIC_COMPRESSION: unknown key/],
+    [
+      ['--path', '/etc', '--store', '/srv', '--source-host', 'root@host:/x'],
+      /'--source-host': a host has no path and no port: 'root@host:\/x'/,
+    ],
+    [['--path', '/etc', '--store', '/srv', '--source-host', 'host:x'], /'--source-host': a host has no path/],
+    [['--path', '/etc', '--store', '/srv', '--source-host=-oProxyCommand=x'], /'--source-host': not a host/],
     [['--copy-of', 'nobody', '--repo', '/srv/r', '--secret', 'file'], /no target 'nobody'/],
   ]
   for (const [args, message] of cases) {
@@ -417,4 +423,13 @@ test('on a terminal the engine is asked for, and for rsync the host and the fold
   )
   const settings = (await done(m, ['config', 'web1', 'ENGINE', 'STORE', 'SOURCE_HOST', 'SECRET'])).lines.map((line) => line.split('\t')[1])
   assert.deepEqual(settings, ['rsync', '/srv/store', 'root@web1', 'none'])
+})
+
+test('the file that marks a store is no name for a target of rsync, new or renamed', async (t) => {
+  const m = machine(t)
+  const store = path.join(m.dir, 'store')
+  const result = await kedge(m, ['new', 'kedge-store.json', '--path', '/etc', '--store', store])
+  assert.deepEqual([result.status, /'kedge-store.json' marks the store/.test(result.stderr)], [2, true], result.stderr)
+  await done(m, ['new', 'web1', '--path', '/etc', '--store', store, '--source-host', 'root@::1'])
+  assert.equal((await kedge(m, ['rename', 'web1', 'kedge-store.json'])).status, 2)
 })

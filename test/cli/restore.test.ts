@@ -140,6 +140,25 @@ for (const tool of restics()) {
           assert.equal(fs.existsSync(surplus), false)
           assert.ok(fs.existsSync(excluded) && fs.existsSync(beside) && fs.existsSync(web1.repository))
           fs.rmSync(excluded)
+          const cache = path.join(source, 'cache')
+          fs.mkdirSync(cache)
+          fs.writeFileSync(path.join(cache, 'CACHEDIR.TAG'), 'Signature: 8a477f597d28d172789f06886806bc55')
+          fs.writeFileSync(path.join(cache, 'held'), 'cached\n')
+          const env = path.join(web1.dir, 'target.env')
+          const text = fs.readFileSync(env, 'utf8')
+          const chosen = "BACKUP_ARGS='--no-scan --exclude-larger-than=1M'\n"
+          for (const [more, reason] of [
+            ['', /refusing to delete '.*\/cache.*': it lies in a cache/],
+            [chosen, /BACKUP_ARGS holds '--exclude-larger-than=1M', which may leave files out/],
+          ] as const) {
+            fs.writeFileSync(env, `${text}${more}`)
+            const kept = await kedge(m, ['restore', 'web1', '--in-place', '--delete'])
+            assert.equal(kept.status, 15, kept.stderr)
+            assert.match(kept.stderr, reason)
+            assert.ok(fs.existsSync(path.join(cache, 'held')))
+          }
+          fs.writeFileSync(env, text)
+          fs.rmSync(cache, { recursive: true })
         },
       )
 

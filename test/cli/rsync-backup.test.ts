@@ -329,7 +329,7 @@ test('a store that fills up keeps its snapshots, and what came serves the next b
   assert.equal(below(root, 'incomplete').length, 1)
   fs.rmSync(path.join(source, 'c'))
   const second = await backup(m)
-  assert.equal(second.added, 0, 'b came before the disk was full')
+  assert.equal(second.added, 4 << 20, 'b came before the disk was full, and is new to the snapshots')
   sameTree(tree(root, second.snapshot, source), source)
   assert.deepEqual(treeFacts(path.join(root, 'snapshots', first.snapshot)), before)
 })
@@ -461,4 +461,44 @@ test('without retries a link that is cut is status 13, and nothing is published'
   const result = await kedge(m, ['backup', 'web1'])
   assert.equal(result.status, 13, result.stderr)
   assert.deepEqual(below(root, 'snapshots'), [])
+})
+
+test('a base that was deleted by hand makes the next snapshot suspect, in the store too; the notes lost, it is still no base', async (t) => {
+  const { m, root, source } = await made(t)
+  fs.writeFileSync(path.join(source, 'f'), 'f')
+  const first = await backup(m)
+  const second = await backup(m)
+  fs.rmSync(path.join(root, 'snapshots', second.snapshot), { recursive: true })
+  const third = await backup(m)
+  assert.match(third.suspect ?? '', new RegExp(`^the base is gone: ${second.snapshot} of the last good backup is not in the store`))
+  assert.match((await warnings(m)).join(), /is suspect: the base is gone/)
+  assert.equal(storedIn(root, third.snapshot).suspect, third.suspect)
+  fs.rmSync(path.join(m.state, 'web1', 'marks.json'))
+  const fourth = await backup(m)
+  assert.deepEqual([fourth.suspect, storedIn(root, fourth.snapshot).base], [undefined, first.snapshot])
+  await done(m, ['forget', 'web1', fourth.snapshot, '--force=newest'])
+  assert.equal((await backup(m)).suspect, undefined)
+})
+
+test('a backup that shrank is suspect in the store before kedge has noted it, a stream too', async (t) => {
+  const { m, root, source, dir } = await made(t, { env: { SHRINK_LIMIT: '50' } })
+  const stream = (size: number) => fake(dir, 'streams/db', `head -c ${size} /dev/zero`)
+  for (let i = 0; i < 3; i++) {
+    fs.writeFileSync(path.join(source, 'f'), 'x'.repeat(100_000 + i))
+    stream(100_000)
+    await done(m, ['backup', 'web1'])
+  }
+  fs.writeFileSync(path.join(source, 'f'), 'tiny')
+  stream(4)
+  const { rows } = await done(m, ['backup', 'web1', '--json'])
+  const small = rows.filter((row) => row.kind === 'summary')
+  assert.equal(small.length, 2)
+  for (const { snapshot, suspect } of small) {
+    assert.match(suspect ?? '', /^it shrank: 4 B/)
+    assert.equal(storedIn(root, snapshot).suspect, suspect)
+  }
+  fs.rmSync(path.join(m.state, 'web1'), { recursive: true })
+  fs.appendFileSync(path.join(dir, 'target.env'), "KEEP_LAST='1'\n")
+  const refused = await kedge(m, ['prune', 'web1'])
+  assert.deepEqual([refused.status, refused.stderr.match(/is suspect: it shrank/g)?.length], [15, 2], refused.stderr)
 })

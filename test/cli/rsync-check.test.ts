@@ -74,15 +74,59 @@ test('whole snapshots are found whole, with and without their data', async (t) =
   assert.ok(read?.kind === 'checked' && read.read === 'all' && read.verified === 1 && read.oldestVerified)
 })
 
-test('a flipped byte is found by its hash, told once however many snapshots share it, and not without --read-data', async (t) => {
-  const { m, tree } = house(t)
+test('a flipped byte is found by its hash, told once with all snapshots that share it, and not without --read-data', async (t) => {
+  const { m, target, source, tree } = house(t)
+  const third = '2026-01-03T020000Z'
+  fs.writeFileSync(path.join(source, 'same'), 'the third one')
+  makeSnapshot(target, source, third, { base: second })
   flip(tree(second, 'same'))
   await done(m, ['check', 'web1'])
   const told = await faults(m, '--read-data')
   assert.equal(told.length, 1)
-  assert.match(told[0] ?? '', new RegExp(`^snapshot ${first}: /same: its content changed: md5 [0-9a-f]{32}, was [0-9a-f]{32}$`))
+  assert.match(
+    told[0] ?? '',
+    new RegExp(
+      `^snapshot ${first}: /same: its content changed: md5 [0-9a-f]{32}, was [0-9a-f]{32}; the same file in ${second}; the newest good one of that path: ${third}$`,
+    ),
+  )
   flip(tree(second, 'changes'))
-  assert.match((await faults(m, '--read-data')).join('\n'), new RegExp(`snapshot ${second}: /changes: its content changed`))
+  flip(tree(first, 'a b'))
+  const more = (await faults(m, '--read-data')).join('\n')
+  assert.match(
+    more,
+    new RegExp(`^snapshot ${second}: /changes: its content changed: .*; the same file in ${third}; .* path: ${first}$`, 'm'),
+  )
+  assert.match(more, new RegExp(`^snapshot ${first}: /a b: .*; the same file in ${second}, ${third}; no good one of that path$`, 'm'))
+  const { stderr } = await kedge(m, ['check', 'web1', '--read-data'])
+  assert.match(stderr, /hint: do not prune; touch each damaged file at its source, .*; then 'kedge forget web1 ID\.\.\.' takes/)
+})
+
+test('of one snapshot twenty faults are told, and how many more there are; -v names them all', async (t) => {
+  const { m, target, source, tree } = house(t)
+  fs.mkdirSync(path.join(source, 'many'))
+  for (let n = 0; n < 30; n++) fs.writeFileSync(path.join(source, 'many', `${n}`), `${n}`)
+  const third = '2026-01-03T020000Z'
+  makeSnapshot(target, source, third, { base: second })
+  for (const name of fs.readdirSync(tree(third, 'many'))) flip(tree(third, `many/${name}`))
+  const content = await kedge(m, ['check', 'web1', '--read-data'])
+  assert.equal(content.stderr.match(/its content changed: [^;]*; no good/g)?.length, 20 + 3, 'twenty, and three in the last line')
+  assert.match(content.stderr, /^the content of 10 more files changed: -v names them$/m)
+  fs.rmSync(tree(third, 'many'), { recursive: true })
+  fs.utimesSync(tree(third), 0, 0)
+  const told = await faults(m)
+  assert.equal(told.length, 21)
+  const left = 1 + 1 + 30 - 20 // the root's time; the folder
+  assert.match(told.at(-1) ?? '', new RegExp(`^snapshot ${third}: and ${left} more: -v names them$`))
+  const result = await kedge(m, ['check', 'web1'])
+  assert.match(result.stderr, new RegExp(`is damaged: .*; and ${20 + left - 3} more$`, 'm'))
+  assert.equal((await faults(m, '-v')).filter((line) => / missing: \/many/.test(line)).length, 31)
+})
+
+test('a snapshot that was copied by hand is told to be a copy', async (t) => {
+  const { m, tree } = house(t)
+  execFileSync('cp', ['-a', path.dirname(tree(first)), path.dirname(tree('2026-01-05T020000Z'))])
+  const { stderr } = await kedge(m, ['list', 'web1'])
+  assert.match(stderr, new RegExp(`2026-01-05T020000Z' is a copy of snapshot '${first}', as its snapshot.json says`))
 })
 
 test('a mode that was changed through a shared inode is named in each snapshot that has it', async (t) => {
@@ -102,7 +146,7 @@ test('each kind of change is named: gone, new, another size, time, owner, type, 
   }
   const cases: [string, (at: (name?: string) => string) => void, RegExp][] = [
     ['deleted', (at) => fs.rmSync(at('a/b/x')), /^missing: \/a\/b\/x$/],
-    ['added', (at) => fs.writeFileSync(at('a-b/new\tname'), 'x'), /^not in the manifest: \/a-b\/new\tname$/],
+    ['added', (at) => fs.writeFileSync(at('a-b/new\tname'), 'x'), /^not in the manifest: \/a-b\/new\\tname$/],
     ['size', (at) => keepTime(at('changes'), () => fs.appendFileSync(at('changes'), 'x')), /^\/changes: its size is 7, was 6$/],
     ['time', (at) => fs.utimesSync(at('changes'), past, past), /^\/changes: its time is 2001-02-03T04:05:06Z, was /],
     ['owner', (at) => fs.chownSync(at('changes'), 1, 2), /^\/changes: its owner is 1:2, was 0:0$/],
@@ -171,27 +215,6 @@ test('a manifest that is cut, unsorted or gone, a snapshot.json that is gone, an
   assert.match((await faults(m)).join('\n'), new RegExp(`snapshot '.*/${first}' has no snapshot.json`))
 })
 
-test('an adopted snapshot is checked as far as its manifest tells, and one with fake owners without them', async (t) => {
-  const { m, target, source } = house(t)
-  const dir = makeSnapshot(target, source, '2026-01-03T020000Z', { fake: true })
-  const manifest = path.join(dir, 'manifest')
-  const lines = fs.readFileSync(manifest, 'latin1').split('\n')
-  // As an ordinary user's rsync keeps them: the owner and the device in an attribute, an empty file in the tree, a link's target in a file.
-  const faked = lines.map((line) => line.replace(/^(changes\tf\t0644\t)0\t0/, '$17\t8').replace(/^fifo\tp/, 'fifo\tb'))
-  fs.writeFileSync(manifest, faked.map((line) => line.replace(/\t[0-9a-f]{32}\t/, '\t-\t')).join('\n'), 'latin1')
-  const folder = fs.statSync(path.join(dir, 'tree'))
-  replace(path.join(dir, 'tree', 'fifo'), (file) => fs.writeFileSync(file, ''))
-  replace(path.join(dir, 'tree', 'link'), (file) => fs.writeFileSync(file, 'a/b/x'))
-  fs.utimesSync(path.join(dir, 'tree'), folder.atime, folder.mtime)
-  flip(path.join(dir, 'tree', 'changes'))
-  await done(m, ['check', 'web1', '--read-data'])
-  fs.appendFileSync(path.join(dir, 'tree', 'changes'), 'x')
-  replace(path.join(dir, 'tree', 'link'), (file) => fs.writeFileSync(file, 'a/b/y'))
-  const told = (await faults(m)).join('\n')
-  assert.match(told, /changes: its size is 7/)
-  assert.match(told, /link: it is a link to 'a\/b\/y', was to 'a\/b\/x'/)
-})
-
 test('a snapshot that another host prunes while it is checked is no damage', async (t) => {
   const { m, target, tree } = house(t)
   // Many entries, so that the check is still at it when the first of them is seen.
@@ -240,8 +263,13 @@ test('what --explain prints finds in plain sh the names and the content that cha
       return `${(error as { stdout: string }).stdout}${(error as { stderr: string }).stderr}`
     }
   }
-  // A name with a line feed is two lines of find.
-  const unnamed = (text: string) => text.split('\n').filter((line) => /^(missing|not in|.*FAILED)/.test(line) && !/line|feed/.test(line))
+  const unnamed = (text: string) => text.split('\n').filter((line) => /^(missing|not in|.*FAILED)/.test(line))
+  fs.mkdirSync(tree(first, 'folder\nfeed'))
+  fs.writeFileSync(tree(first, 'folder\nfeed/x'), '')
+  const manifest = path.join(tree(first), '..', 'manifest')
+  writeManifest(tree(first), manifest)
+  // A backup's manifest has no line for the folder into which all of it goes.
+  fs.writeFileSync(manifest, fs.readFileSync(manifest, 'latin1').replace(/^\.\t.*\n/m, ''), 'latin1')
   assert.deepEqual(unnamed(await sh('--read-data')), [])
   fs.rmSync(tree(first, 'tab\there'))
   fs.writeFileSync(tree(second, 'stranger'), '')
@@ -272,4 +300,28 @@ test('an ordinary user checks a store of his own', { skip: process.getuid?.() !=
   const bad = await run('--read-data')
   assert.equal(bad.status, 14, bad.stderr)
   assert.match(bad.stderr, /changes: its content changed/)
+})
+
+test('a snapshot that a run made, and that neither prune nor forget took, is told as gone; nothing else is', async (t) => {
+  const m = machine(t)
+  const source = path.join(m.dir, 'source')
+  fs.mkdirSync(source)
+  fs.writeFileSync(path.join(source, 'f'), 'f')
+  const target = newRsyncTarget(m, 'web1', { paths: [source], env: { RESERVE: '0' } })
+  await done(m, ['init', 'web1'])
+  const made: string[] = []
+  for (let i = 0; i < 3; i++)
+    for (const row of (await done(m, ['backup', 'web1', '--json'])).rows) if (row.kind === 'summary') made.push(row.snapshot)
+  await done(m, ['forget', 'web1', made[0] as string])
+  assert.doesNotMatch((await done(m, ['check', 'web1'])).stderr, /gone/)
+  fs.rmSync(path.join(target.root, 'snapshots', made[1] as string), { recursive: true })
+  assert.match((await done(m, ['check', 'web1'])).stderr, new RegExp(`warning: snapshots that runs made are gone: ${made[1]};`))
+  // Another store has none of them, and nobody took them from it.
+  fs.rmSync(target.store, { recursive: true })
+  const file = path.join(target.dir, 'target.env')
+  fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replace(/^STORE_ID=.*\n/m, ''))
+  await done(m, ['init', 'web1'])
+  assert.doesNotMatch((await done(m, ['check', 'web1'])).stderr, /gone/)
+  const [row] = (await done(m, ['backup', 'web1', '--json'])).rows
+  assert.ok(row?.kind === 'summary' && row.suspect === undefined, JSON.stringify(row))
 })

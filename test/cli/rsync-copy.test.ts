@@ -36,7 +36,7 @@ async function saved(t: TestContext, rsync?: Rsync, env: Record<string, string> 
   const off = newRsyncTarget(m, 'off', { env: { SNAPSHOTS_OF: 'web1', LOCK_WAIT: '0' } })
   for (const name of ['web1', 'off']) await done(m, ['init', name])
   await adopt(m, source, '2026-11-18')
-  fs.writeFileSync(path.join(source, 'a.txt'), 'other\n')
+  fs.writeFileSync(path.join(source, 'a.txt'), 'another\n')
   await adopt(m, source, '2026-11-19')
   return { m, web1, off, source }
 }
@@ -104,7 +104,7 @@ for (const rsync of rsyncs()) {
     const once = Number.parseInt(execFileSync('du', ['-sk', web1.store]).toString(), 10)
     assert.ok(used() - before < once + 100, 'the copies share what the snapshots share')
     assert.deepEqual(await list(m, 'off'), [ids[1], ids[0]])
-    assert.equal((await done(m, ['cat', 'off', `latest:${source}/a.txt`])).stdout, 'other\n')
+    assert.equal((await done(m, ['cat', 'off', `latest:${source}/a.txt`])).stdout, 'another\n')
     assert.deepEqual(counts(await done(m, ['copy', 'web1', '--json'])), [['web1', 'off', 0, 2]])
     assert.deepEqual([(await lastRun(m, 'web1'))?.verb, (await lastRun(m, 'web1'))?.state], ['copy', 'success'])
     // One that a prune of the second store deleted is linked to the one after it.
@@ -132,9 +132,19 @@ test('a copy that was cut off goes on: what came is linked to, and no snapshot t
   fs.rmSync(path.join(m.bin, 'rsync'))
   const partial = path.join(off.store, 'web1/incomplete', ids[0], 'tree')
   assert.ok(fs.existsSync(partial))
+  const crashed = async (name: string) =>
+    (await kedge(m, ['status', '--json', name])).rows.some((row) => row.kind === 'status' && row.state === 'crashed')
+  // The group of its child may look alive for a moment.
+  for (const until = Date.now() + 20_000; !(await crashed('web1')) && Date.now() < until; );
+  assert.deepEqual([await crashed('web1'), await crashed('off')], [true, false])
   assert.deepEqual(await list(m, 'off'), [])
   const sent = execFileSync('find', [partial, '-name', 'big.bin', '-printf', '%i']).toString()
   await done(m, ['copy', 'web1', '--wait', '30'])
+  assert.deepEqual([await crashed('web1'), await crashed('off')], [false, false])
+  assert.deepEqual(
+    [await lastRun(m, 'off')].flatMap((run) => (run?.state === 'crashed' ? run.verb : [])),
+    [],
+  )
   sameCopies(web1, off)
   assert.equal(execFileSync('find', [treeIn(off, ids[0]), '-name', 'big.bin', '-printf', '%i']).toString(), sent)
   assert.ok(!fs.existsSync(path.join(dirIn(off, ids[0]), 'cut-1')))
@@ -201,11 +211,65 @@ test('a snapshot whose tree is not what its manifest names is not published as a
     .trim()
     .split('\n')
   fs.rmSync(odd)
-  const result = await kedge(m, ['copy', 'web1'])
+  const result = await kedge(m, ['copy', 'web1', '--json'])
   assert.equal(result.status, 3, result.stderr)
   assert.match(result.stderr, /cannot copy snapshot 2026-11-19T000000Z .*: its manifest names \d+ folders and \d+ files, its tree has/)
   assert.deepEqual(await list(m, 'off'), [ids[0]])
+  assert.deepEqual(counts(result), [['web1', 'off', 1, 0]])
   assert.ok(fs.existsSync(path.join(dirIn(off, ids[0]), 'hold')))
+})
+
+test('a damaged snapshot keeps the newer ones from nothing: it is named, and nothing of it stays in the second store', async (t) => {
+  const { m, web1, off } = await saved(t)
+  const manifest = path.join(dirIn(web1, ids[0]), 'manifest')
+  const text = fs.readFileSync(manifest)
+  const real = execFileSync('sh', ['-c', 'command -v rsync']).toString().trim()
+  const said = 'rsync: [sender] read errors mapping "/x": Input/output error (5)'
+  const damages: readonly (readonly [() => void, RegExp])[] = [
+    [() => fs.truncateSync(manifest, text.length - 5), /manifest': its last line is cut off/],
+    [() => fs.rmSync(manifest), /manifest': it is gone/],
+    [
+      () => fake(m.bin, 'rsync', `case "$*" in *${ids[0]}/tree/\\ *) echo '${said}' >&2; exit 23;; esac; exec ${real} "$@"`),
+      /cannot copy snapshot 2026-11-18T000000Z to '.*': read errors mapping "\/x": Input\/output error/,
+    ],
+  ]
+  for (const [damage, told] of damages) {
+    damage()
+    const result = await kedge(m, ['copy', 'web1', '--json'])
+    assert.equal(result.status, 3, result.stderr)
+    assert.match(result.stderr, told)
+    assert.match(result.stderr, /store 'off': .*2026-11-18T000000Z/)
+    assert.deepEqual(counts(result), [['web1', 'off', 1, 0]])
+    assert.deepEqual(await list(m, 'off'), [ids[1]])
+    for (const folder of ['incomplete', 'deleting']) assert.deepEqual(fs.readdirSync(path.join(off.store, 'web1', folder)), [], folder)
+    const status = (await kedge(m, ['status', '--json', 'web1'])).rows.find((row) => row.kind === 'status' && row.verb === 'copy')
+    assert.ok(status?.kind === 'status' && status.state === 'failed' && status.behind === 1, JSON.stringify(status))
+    fs.writeFileSync(manifest, text)
+    fs.rmSync(dirIn(off, ids[1]), { recursive: true })
+    fs.rmSync(path.join(m.bin, 'rsync'), { force: true })
+  }
+  await done(m, ['copy', 'web1'])
+  sameCopies(web1, off)
+})
+
+test('another snapshot with the same id is told and never taken for a copy; the others are copied', async (t) => {
+  const { m, web1, off } = await saved(t)
+  await done(m, ['copy', 'web1'])
+  fs.rmSync(dirIn(off, ids[1]), { recursive: true })
+  const file = path.join(dirIn(off, ids[0]), 'snapshot.json')
+  const others = fs.readFileSync(file, 'utf8').replace(/"host": ".*"/, '"host": "elsewhere"')
+  fs.writeFileSync(file, others)
+  assert.deepEqual(counts(await kedge(m, ['copy', '-n', 'web1', '--json'])), [['web1', 'off', 1, 0, 'dry']])
+  const { stdout } = await done(m, ['copy', 'web1', '--explain'])
+  assert.match(stdout, /^# another snapshot has the id 2026-11-18T000000Z/m)
+  assert.doesNotMatch(stdout, new RegExp(`^mkdir .*${ids[0]}`, 'm'))
+  const result = await kedge(m, ['copy', 'web1', '--json'])
+  assert.equal(result.status, 3, result.stderr)
+  assert.match(result.stderr, /store 'off': cannot copy snapshot 2026-11-18T000000Z to '.*': another snapshot has its id there/)
+  assert.deepEqual(counts(result), [['web1', 'off', 1, 0]])
+  assert.equal(fs.readFileSync(file, 'utf8'), others)
+  sameTree(treeIn(off, ids[1]), treeIn(web1, ids[1]))
+  assert.equal((await kedge(m, ['copy', 'web1'])).status, 3)
 })
 
 test('a snapshot that another host pruned meanwhile is no failure', async (t) => {
@@ -232,8 +296,9 @@ test('what a target shows of its old name is copied under that name, and shown i
   )
   assert.deepEqual(counts(await done(m, ['copy', 'www', '--json'])), [['www', 'off', 3, 0]])
   assert.deepEqual(fs.readdirSync(off.store).sort(), ['kedge-store.json', 'off', 'web1', 'www'])
-  assert.deepEqual(await list(m, 'off'), ['2026-11-20T000000Z', ids[1], ids[0]])
-  assert.deepEqual(await list(m, 'off'), await list(m, www.name))
+  const before = ids.toReversed().map((id) => `web1/${id}`)
+  assert.deepEqual(await list(m, 'off'), ['www/2026-11-20T000000Z', ...before])
+  assert.deepEqual(await list(m, www.name), ['2026-11-20T000000Z', ...before])
 })
 
 test('what an ordinary user saved is copied as it lies there: owners and modes in attributes, by the user and by root', async (t) => {
@@ -280,4 +345,21 @@ test('the arguments of a copy: attributes of a fake root literally, the bases th
   const fakeRoot = copyArgs(to({ LIMIT_UP: '1M' }), found('a', { fake: true }), '/t/tree', Array(30).fill('/b'), version([3, 2, 7]))
   assert.deepEqual(fakeRoot.slice(0, 5), ['rsync', '-aHASXX', '--numeric-ids', '--modify-window=-1', '--bwlimit=1024'])
   assert.equal(fakeRoot.filter((word) => word === '--link-dest=/b').length, 20)
+})
+
+test('a suspect snapshot is suspect in the second store too: prune waits there until it is accepted', async (t) => {
+  const { m, web1, off } = await saved(t, undefined, { KEEP_LAST: '1' })
+  fs.appendFileSync(path.join(off.dir, 'target.env'), "KEEP_LAST='1'\n")
+  const file = path.join(dirIn(web1, ids[1]), 'snapshot.json')
+  fs.writeFileSync(file, JSON.stringify({ ...JSON.parse(fs.readFileSync(file, 'utf8')), suspect: 'it shrank' }))
+  await done(m, ['copy', 'web1'])
+  const refused = await kedge(m, ['prune', 'off'])
+  assert.deepEqual([refused.status, /is suspect: it shrank/.test(refused.stderr)], [15, true], refused.stderr)
+  assert.deepEqual((await done(m, ['accept', 'off'])).lines, [`${ids[1]}\tsuspect\toff\tit shrank`])
+  await done(m, ['accept', 'off', ids[1]])
+  await done(m, ['prune', 'off'])
+  assert.deepEqual(await list(m, 'off'), [ids[1]])
+  assert.equal((await kedge(m, ['prune', 'web1'])).status, 15)
+  await done(m, ['accept', 'web1', ids[1]])
+  await done(m, ['prune', 'web1'])
 })

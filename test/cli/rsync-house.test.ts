@@ -7,6 +7,7 @@ import test from 'node:test'
 import type { Finding } from '../../lib/rows/house.ts'
 import { cheapen } from '../cheap.ts'
 import { done, envText, fake, growTree, kedge, type Machine, machine, newRsyncTarget, newTarget, sameTree } from '../harness.ts'
+import { smallFs } from '../smallfs.ts'
 
 const findings = async (m: Machine, args: readonly string[]) => (await kedge(m, [...args, '--json'])).rows as Finding[]
 const of = (rows: readonly Finding[], check: string) => rows.filter((row) => row.check === check)
@@ -199,6 +200,25 @@ test('a target that is renamed has its snapshots of before, and goes on from the
   assert.deepEqual(fs.readdirSync(path.join(old, tree)).sort(), ['a', 'more'])
 })
 
+test('after a rename a base is known by the name of before', async (t) => {
+  const { m } = await house(t)
+  await done(m, ['backup', 'web1'])
+  await done(m, ['backup', 'web1'])
+  await done(m, ['rename', 'web1', 'web2'])
+  await done(m, ['backup', 'web2'])
+  fs.appendFileSync(path.join(m.config, 'targets/web2/target.env'), 'KEEP_LAST=1\nKEEP_BASES=yes\n')
+  const plan = (await done(m, ['prune', '-n', 'web2', '--json'])).rows.flatMap((row) => (row.kind === 'plan' ? [row] : []))
+  const [newer, older] = plan.filter(({ id }) => id.startsWith('web1/'))
+  assert.deepEqual([older?.action, older?.reasons], ['keep', [`base of ${newer?.id}`]])
+})
+
+test('of a second store that is renamed no folder is told that is not there', async (t) => {
+  const { m } = await house(t)
+  newRsyncTarget(m, 'off', { env: { SNAPSHOTS_OF: 'web1' } })
+  await done(m, ['init', 'off'])
+  assert.doesNotMatch((await done(m, ['rename', 'off', 'far'])).stderr, /the snapshots keep/)
+})
+
 test('a target that is removed is packed with its key of SSH, and its store stays', async (t) => {
   const { m, dir, store } = await house(t)
   fs.writeFileSync(path.join(dir, 'ssh_key'), 'PRIVATE\n', { mode: 0o600 })
@@ -224,4 +244,50 @@ test('a service of systemd whose store keeps owners may write there, and give fi
   assert.match(dropIn('backup'), /^RestrictSUIDSGID=no$/m)
   assert.match(dropIn('check'), new RegExp(`^ReadWritePaths=-${store}$`, 'm'))
   assert.doesNotMatch(dropIn('check'), /CapabilityBoundingSet|RestrictSUIDSGID/)
+})
+
+test('reading notices another store in the place of the pinned one; a target that is not pinned may read', async (t) => {
+  const { m, store, dir, root } = await house(t)
+  await done(m, ['backup', 'web1'])
+  fs.writeFileSync(path.join(store, 'kedge-store.json'), '{"id":"0123456789abcdef"}')
+  const reading = [['list'], ['list', '--removed'], ['list', '--all'], ['files'], ['find', 'a'], ['stats'], ['diff'], ['mount'], ['unlock']]
+  for (const [verb = '', ...args] of reading) {
+    const result = await kedge(m, [verb, 'web1', ...args])
+    assert.equal(result.status, 15, `${verb} ${args}: ${result.stdout}${result.stderr}`)
+    assert.match(result.stderr, /another store lies in '.*': its id is 0123456789, pinned is/)
+    assert.equal(result.stdout, '')
+  }
+  const out = path.join(m.dir, 'out')
+  assert.equal((await kedge(m, ['restore', 'web1', 'latest', '--to', out])).status, 15)
+  assert.equal((await kedge(m, ['backup', '-n', 'web1'])).status, 3)
+  const file = path.join(dir, 'target.env')
+  fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replace(/^STORE_ID=.*\n/m, ''))
+  assert.equal((await done(m, ['list', 'web1'])).lines.length, fs.readdirSync(path.join(root, 'snapshots')).length)
+})
+
+test('a store that is mounted read-only is told in words, by doctor too', {
+  skip: process.getuid?.() !== 0 && 'mount needs root',
+}, async (t) => {
+  const m = machine(t)
+  const { dir } = await smallFs(t, { bytes: 16 << 20, inodes: 1000 })
+  const tree = path.join(m.dir, 'tree')
+  fs.mkdirSync(tree)
+  newRsyncTarget(m, 'web1', { paths: [tree], env: { STORE: path.join(dir, 'store'), RESERVE: '0' } })
+  await done(m, ['init', 'web1'])
+  const written = of(await findings(m, ['doctor', 'web1']), 'store write')
+  assert.deepEqual(
+    written.map(({ level }) => level),
+    ['ok'],
+  )
+  execFileSync('mount', ['-o', 'remount,ro', dir])
+  for (const args of [
+    ['backup', 'web1'],
+    ['prune', 'web1'],
+  ]) {
+    const result = await kedge(m, args)
+    assert.match(result.stderr, /cannot write to store '.*': it is mounted read-only\n.*dmesg/)
+    assert.doesNotMatch(result.stderr, /EROFS/)
+  }
+  const [told] = of(await findings(m, ['doctor', 'web1']), 'store write')
+  assert.deepEqual([told?.level, /cannot write to '.*': it is mounted read-only/.test(told?.text ?? '')], ['blocked', true])
 })

@@ -191,3 +191,56 @@ test('two targets share a store: the second is pinned by --adopt, and what the f
   assert.deepEqual([(both.rows as StoreRow[])[0]?.adopted, both.stderr], [1, ''])
   assert.equal((await done(m, ['list', 'web2', '-q'])).lines.length, 1)
 })
+
+test('a name that a renamed target left is not taken over in its store, and its snapshots stay its own', async (t) => {
+  const m = machine(t)
+  const [old, fresh] = ['old', 'fresh'].map((name) => path.join(m.dir, name)) as [string, string]
+  for (const source of [old, fresh]) {
+    fs.mkdirSync(source)
+    fs.writeFileSync(path.join(source, 'f'), source)
+  }
+  const e = newRsyncTarget(m, 'e', { paths: [old], env: { RESERVE: '0', KEEP_LAST: '1' } })
+  await done(m, ['init', 'e'])
+  await done(m, ['backup', 'e'])
+  await done(m, ['rename', 'e', 'e2'])
+  const id = idIn(e.store)
+  const again = newRsyncTarget(m, 'e', { paths: [fresh], env: { STORE: e.store, RESERVE: '0', KEEP_LAST: '1' } })
+  for (const args of [
+    ['init', '--adopt', 'e'],
+    ['init', '--adopt', '-n', 'e'],
+    ['init', 'e'],
+  ]) {
+    const refused = await kedge(m, args)
+    assert.equal(refused.status, 15, refused.stderr)
+    assert.match(refused.stderr, /refusing to use '.*\/e': what lies there is of target 'e2', as its SNAPSHOTS_OF says/)
+  }
+  assert.equal(pinOf(again), undefined)
+  // Where it was pinned by hand, its keep rules are not those of e2.
+  fs.appendFileSync(path.join(again.dir, 'target.env'), `STORE_ID=${id}\n`)
+  await done(m, ['backup', 'e'])
+  await done(m, ['backup', 'e2'])
+  const before = (await done(m, ['list', 'e2', '-q'])).lines
+  assert.equal(before.length, 3)
+  const dry = await done(m, ['prune', '-n', 'e2'])
+  assert.match(dry.stderr, /the snapshots of 'e' are left alone: it is a target of its own/)
+  assert.deepEqual(
+    dry.lines.filter((line) => /delete/.test(line)),
+    [],
+  )
+  await done(m, ['prune', 'e2'])
+  assert.deepEqual((await done(m, ['list', 'e2', '-q'])).lines, before)
+})
+
+test('a store that is away while the target is pinned: no hint to make one', async (t) => {
+  const { m, web1 } = made(t)
+  const unmade = await kedge(m, ['list', 'web1'])
+  assert.deepEqual([unmade.status, /kedge init web1 creates one/.test(unmade.stderr)], [10, true])
+  await done(m, ['init', 'web1'])
+  fs.renameSync(web1.store, `${web1.store}.away`)
+  const away = await kedge(m, ['list', 'web1'])
+  assert.deepEqual(
+    [away.status, /is the disk mounted\?/.test(away.stderr), /creates one/.test(away.stderr)],
+    [10, true, false],
+    away.stderr,
+  )
+})

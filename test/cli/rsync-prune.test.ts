@@ -89,6 +89,28 @@ test('a plan names each snapshot with its reason and changes nothing; its digest
   await done(m, ['check', '--read-data', 'web1'])
 })
 
+test('the figure of a plan is repeated only where nothing else changed in the store since', async (t) => {
+  const all = house(t, { KEEP_LAST: '2' }, 5)
+  const { m } = all
+  await done(m, ['hold', 'web1', idOf(2)])
+  const plan = prunedIn((await done(m, ['prune', '-n', '--json', 'web1'])).rows)
+  assert.ok(plan?.freed !== undefined && plan.deleted === 2)
+  await done(m, ['hold', '--release', 'web1', idOf(2)])
+  await done(m, ['forget', 'web1', idOf(2)])
+  const applied = prunedIn((await done(m, ['prune', '--json', '--apply', plan.digest, 'web1'])).rows)
+  assert.ok(applied?.deleted === 2 && applied.freed === undefined, JSON.stringify(applied))
+})
+
+test('a user without a name is written down by the number', async (t) => {
+  if (process.geteuid?.() !== 0) return t.skip('only root becomes somebody else')
+  const { m, target } = house(t, { KEEP_LAST: '1' }, 3)
+  fs.chmodSync(m.dir, 0o755)
+  execFileSync('chown', ['-R', '54321:54321', m.config, m.state, m.cache, m.home, target.store])
+  await done(m, ['prune', 'web1'], { uid: 54321 })
+  const lines = fs.readFileSync(path.join(target.root, 'audit.ndjson'), 'utf8')
+  assert.match(lines, /"by":"uid:54321@/)
+})
+
 test('a file counts as freed only where all of its names go: the shared one once the last snapshot that has it is among them', async (t) => {
   const { m, source, target, at } = house(t, { KEEP_LAST: '1' }, 3)
   const freed = async () => prunedIn((await done(m, ['prune', '-n', '--json', 'web1'])).rows)?.freed ?? 0
@@ -220,6 +242,29 @@ test('what a killed prune has set aside is removed by the next one, and no snaps
   await done(m, ['check', 'web1'])
 })
 
+test('a tree is removed in halves, whatever its names; what these cannot remove, the rm after them does', async (t) => {
+  const all = house(t, {}, 4)
+  const { m, at } = all
+  const calls = path.join(m.dir, 'calls')
+  const real = execFileSync('sh', ['-c', 'command -v rm'], { encoding: 'utf8' }).trim()
+  for (const [day, script] of [`exec ${real} "$@"`, `case $# in 2) exec ${real} "$@" ;; esac; exit 1`].entries()) {
+    const tree = path.join(at(idOf(day + 1)), 'tree')
+    for (let n = 0; n < 700; n++) fs.mkdirSync(path.join(tree, 'only', `${n}-${'x'.repeat(200)}`), { recursive: true })
+    fs.writeFileSync(path.join(tree, 'only', '-rf *'), '')
+    fs.mkdirSync(Buffer.concat([Buffer.from(path.join(tree, 'only/')), Buffer.from([0xff, 0x2f, 0x61])]), { recursive: true })
+    for (const name of fs.readdirSync(tree)) if (name !== 'only') fs.renameSync(path.join(tree, name), path.join(tree, 'only', name))
+    fs.rmSync(calls, { force: true })
+    fake(m.bin, 'rm', `echo $# >>'${calls}'; ${script}`)
+    await done(m, ['forget', 'web1', idOf(day + 1)])
+    fs.rmSync(path.join(m.bin, 'rm'))
+    assert.equal(fs.existsSync(path.join(all.target.root, 'deleting', idOf(day + 1))), false)
+    const counts = fs.readFileSync(calls, 'utf8').trim().split('\n').map(Number)
+    const [last, ...halves] = counts.toReversed()
+    assert.equal(last, 2)
+    assert.ok(halves.length > 2 && halves.every((n) => n > 50 && n < 400), `${counts}`)
+  }
+})
+
 test('a torn last line of the audit is survived', async (t) => {
   const all = house(t, { KEEP_LAST: '1' }, 2)
   fs.writeFileSync(path.join(all.target.root, 'audit.ndjson'), '{"time":"2026-01-01T00:00:00Z","id":"2025-')
@@ -329,4 +374,37 @@ test('an ordinary user prunes trees with folders that he may not write to, and n
   assert.deepEqual(fs.readdirSync(path.join(target.root, 'deleting')), [])
   assert.equal(fs.statSync(all.at(idOf(2), 'tree/folder/shared')).mode & 0o7777, 0o400)
   assert.equal(fs.statSync(all.at(idOf(2), 'tree/folder')).mode & 0o7777, 0o555)
+})
+
+test('what a snapshot itself says of its suspicion stops prune without any note of kedge, until it is accepted', async (t) => {
+  const all = house(t, { KEEP_LAST: '1' }, 3, (day) => (day === 3 ? { suspect: 'it shrank' } : {}))
+  const { m } = all
+  const refused = await kedge(m, ['prune', 'web1'])
+  assert.deepEqual([refused.status, ids(all).length], [15, 3])
+  assert.match(refused.stderr, new RegExp(`snapshot ${idOf(3)} is suspect: it shrank`))
+  assert.deepEqual((await done(m, ['accept', 'web1'])).lines, [`${idOf(3)}\tsuspect\tweb1\tit shrank`])
+  assert.equal((await kedge(m, ['forget', 'web1', idOf(2)])).status, 15, 'the newest good one')
+  await done(m, ['accept', 'web1', idOf(3)])
+  assert.equal((await done(m, ['accept', 'web1'])).stdout, '')
+  await done(m, ['prune', 'web1'])
+  assert.deepEqual(ids(all), [idOf(3)])
+})
+
+test('a snapshot whose snapshot.json is damaged goes when forget names it by its whole id, unless it is held', async (t) => {
+  const all = house(t, {}, 3)
+  const { m, at } = all
+  fs.writeFileSync(at(idOf(1), 'snapshot.json'), '{ torn')
+  fs.writeFileSync(at(idOf(1), 'hold'), '')
+  const held = await kedge(m, ['forget', 'web1', idOf(1)])
+  assert.deepEqual([held.status, /it is held\n.*rm .*hold/.test(held.stderr)], [15, true], held.stderr)
+  fs.rmSync(at(idOf(1), 'hold'))
+  assert.equal((await kedge(m, ['forget', 'web1', '2026-01-01'])).status, 1)
+  assert.deepEqual((await done(m, ['forget', '-n', 'web1', idOf(1)])).lines, [`${idOf(1)}\twould forget\tweb1`])
+  assert.match((await done(m, ['forget', '--explain', 'web1', idOf(1)])).stdout, new RegExp(`^mv .*snapshots/${idOf(1)} `, 'm'))
+  assert.equal(ids(all).length, 3)
+  await done(m, ['forget', 'web1', idOf(1)])
+  assert.deepEqual(ids(all), [idOf(2), idOf(3)])
+  const [last] = audit(all).slice(-1)
+  assert.deepEqual([last?.id, last?.action, last?.reason], [idOf(1), 'forget', 'its snapshot.json is damaged, named by the operator'])
+  await done(m, ['list', 'web1'])
 })

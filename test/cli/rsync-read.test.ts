@@ -99,7 +99,7 @@ test('list has the snapshots of the target, the newest first; what is unfinished
   assert.deepEqual((await done(m, ['list', 'web1', '-q', '--latest', '1'])).lines, [ids.stream])
   assert.deepEqual((await done(m, ['list', 'web1', '-q', '--stream', 'app.sql'])).lines, [ids.stream])
   assert.match((await done(m, ['list', 'web1', '--stream', 'other'])).stderr, /no snapshot of a stream 'other': there are 'app.sql'/)
-  assert.deepEqual((await done(m, ['list', 'web1', '-q', '--all'])).lines[0], ids.foreign)
+  assert.deepEqual((await done(m, ['list', 'web1', '-q', '--all'])).lines[0], `web2/${ids.foreign}`)
   for (const [args, expected] of [
     [[], [ids.stream, ids.second, ids.first]],
     [
@@ -123,6 +123,34 @@ test('list has the snapshots of the target, the newest first; what is unfinished
   assert.deepEqual([damaged.status, damaged.lines], [3, [ids.stream, ids.second]])
   fs.rmSync(path.join(target.store, 'kedge-store.json'))
   assert.equal((await kedge(m, ['list', 'web1'])).status, 10)
+})
+
+test('list --explain has the order of list where a second has several snapshots, and where some were made out of order', async (t) => {
+  const { m, target, source } = house(t)
+  const second = '2026-01-06T020000'
+  for (const [id, time] of [
+    [`${second}Z`, '2026-01-06T02:00:00.100Z'],
+    [`${second}.1Z`, '2026-01-06T02:00:00.200Z'],
+    [`${second}.2Z`, '2026-01-06T02:00:00.200Z'],
+    [`${second}.10Z`, '2026-01-06T02:00:00.300Z'],
+  ] as const)
+    snapshotByHand(target.root, id, [source], { time })
+  const { lines } = await done(m, ['list', 'web1', '-q'])
+  assert.deepEqual(lines.slice(0, 2), [`${second}.10Z`, `${second}.2Z`])
+  const bare = await byHand(m, ['list', 'web1'])
+  assert.deepEqual(
+    bare.lines.map((line) => line.split(' ')[0]),
+    lines,
+  )
+  assert.deepEqual(bare.lines[0], `${second}.10Z ${target.root}/snapshots/${second}.10Z/snapshot.json`)
+})
+
+test('list --removed --explain shows the audit of those owners that have one', async (t) => {
+  const { m, target } = house(t)
+  fs.appendFileSync(path.join(target.dir, 'target.env'), "SNAPSHOTS_OF='web1 web2'\n")
+  assert.deepEqual((await byHand(m, ['list', 'web1', '--removed'])).stdout, '')
+  fs.writeFileSync(path.join(target.store, 'web2', 'audit.ndjson'), '{"id":"a"}\n{"id":"b"}\n')
+  assert.deepEqual((await byHand(m, ['list', 'web1', '--removed', '--latest', '1'])).lines, ['{"id":"b"}'])
 })
 
 test('files lists a snapshot, by whatever name, a path of it, and with --here only what lies directly there', async (t) => {

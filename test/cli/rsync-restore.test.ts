@@ -211,9 +211,12 @@ for (const rsync of rsyncs()) {
       const refused = await kedge(m, ['restore', 'web1', '--in-place', '--delete'])
       assert.equal(refused.status, 15, refused.stderr)
       assert.match(refused.stderr, /refusing to delete '.*kept\.cache': the backup leaves it out/)
+      const none = await done(m, ['restore', 'web1', '--in-place', '--delete', '--explain', `latest:${source}/names`])
+      assert.match(none.stdout, /^# --delete: all that lies there now is in the snapshot$/m)
       assert.ok(fs.existsSync(surplus))
-      const [row] = await run('--in-place', '--delete', '--exclude', '*.cache')
-      assert.equal(row?.deleted, 3)
+      const deleted = await done(m, ['restore', 'web1', '--in-place', '--delete', '--exclude', '*.cache', '--json'])
+      assert.equal((deleted.rows[0] as Restored).deleted, 3)
+      assert.match(deleted.stderr, /^deleting '.*deep\/surplus'$/m)
       assert.equal(fs.existsSync(surplus), false)
       assert.ok(fs.existsSync(excluded) && fs.existsSync(beside))
       make()
@@ -272,6 +275,99 @@ function withLink(before: Record<string, string>, { store, root }: NewRsyncTarge
   for (const name of linked) before[name] = before[name]?.replace(ctime, ctime.exec(after[name] ?? '')?.[0] ?? '') ?? ''
   return before
 }
+
+const cacheTag = 'Signature: 8a477f597d28d172789f06886806bc55\n'
+
+test('what caches hold stays with --delete and is named, in a cache that is saved and in one that is not', async (t) => {
+  const { m, source } = await place(t, newest, (dir) => {
+    growTree(dir)
+    fs.mkdirSync(path.join(dir, 'cache'))
+    fs.writeFileSync(path.join(dir, 'cache/CACHEDIR.TAG'), cacheTag)
+  })
+  const held = ['cache', 'surplus/cache', 'untagged'].map((name) => path.join(source, name, 'held'))
+  for (const file of held) {
+    fs.mkdirSync(path.dirname(file), { recursive: true })
+    fs.writeFileSync(file, 'cached\n')
+  }
+  fs.writeFileSync(path.join(source, 'surplus/cache/CACHEDIR.TAG'), cacheTag)
+  fs.writeFileSync(path.join(source, 'untagged/CACHEDIR.TAG'), 'no signature\n')
+  const args = ['restore', 'web1', '--in-place', '--delete', '--json']
+  const explained = await done(m, [...args.slice(0, -1), '--explain'])
+  assert.match(explained.stdout, /^# left, being a cache: '.*\/cache'$/m)
+  assert.doesNotMatch(explained.stdout, /^rm.*\/cache/m)
+  for (const mode of [['-n'], []]) {
+    const { stderr, rows } = await done(m, [...args, ...mode])
+    assert.equal(stderr.match(/^left '.*\/cache': a cache, which the backup leaves out$/gm)?.length, 2, stderr)
+    assert.equal((rows[0] as Restored).deleted, 3, 'what only has the name of the tag goes')
+  }
+  assert.deepEqual(held.map(fs.existsSync), [true, true, false])
+  const env = fs.readFileSync(path.join(m.config, 'targets/web1/target.env'), 'utf8')
+  fs.writeFileSync(path.join(m.config, 'targets/web1/target.env'), `${env}EXCLUDE_CACHES=no\n`)
+  await done(m, args)
+  assert.deepEqual(held.map(fs.existsSync), [false, false, false], 'what no backup leaves out is surplus')
+})
+
+test('--delete is refused where options of the backup choose files, on another file system, and through a link', async (t) => {
+  const { m, web1, source } = await place(t)
+  const env = path.join(web1.dir, 'target.env')
+  const text = fs.readFileSync(env, 'utf8')
+  const mine = path.join(source, 'deep/mine')
+  fs.writeFileSync(mine, 'in no snapshot\n')
+  const refused = async (pattern: RegExp, ...what: string[]) => {
+    for (const mode of [[], ['-n'], ['--explain']]) {
+      const result = await kedge(m, ['restore', 'web1', '--in-place', '--delete', ...mode, ...what])
+      assert.equal(result.status, 15, result.stderr)
+      assert.match(result.stderr, pattern)
+      assert.ok(fs.existsSync(mine))
+    }
+  }
+  for (const words of ['--exclude=mine', '--filter merge', '--max-size=1k', '-z -C', '--bwlimit=9 -f x', '-zx']) {
+    fs.writeFileSync(env, `${text}BACKUP_ARGS='${words}'\n`)
+    await refused(/BACKUP_ARGS holds '-.*', which may leave files out/)
+  }
+  fs.writeFileSync(env, `${text}BACKUP_ARGS='--bwlimit 9 -z --checksum --insecure-links'\n`)
+  const names = path.join(source, 'names')
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'none', names])
+  try {
+    fs.writeFileSync(path.join(names, 'other'), 'of another file system\n')
+    await refused(/another file system is mounted at '.*names'/, `latest:${names}`)
+    assert.ok(fs.existsSync(path.join(names, 'other')))
+  } finally {
+    execFileSync('umount', [names])
+  }
+  await t.test('a folder that became a link is named, with the way out, also without --delete', async () => {
+    const [deep, moved] = [path.join(source, 'deep'), path.join(m.dir, 'moved')]
+    fs.cpSync(path.join(deep, 'er'), path.join(moved, 'er'), { recursive: true })
+    fs.writeFileSync(path.join(moved, 'er/other'), 'of another folder\n')
+    fs.renameSync(deep, path.join(m.dir, 'aside'))
+    fs.symlinkSync(moved, deep)
+    const result = await kedge(m, ['restore', 'web1', '--in-place', '--delete', `latest:${deep}/er`])
+    assert.equal(result.status, 15, result.stderr)
+    assert.match(result.stderr, /'.*\/deep' is a link to a folder/)
+    assert.ok(fs.existsSync(path.join(moved, 'er/other')))
+    fs.rmSync(path.join(moved, 'er'), { recursive: true })
+    const plain = await kedge(m, ['restore', 'web1', '--in-place', `latest:${deep}/er`])
+    assert.equal(plain.status, 1, plain.stderr)
+    assert.match(plain.stderr, /'.*\/deep' is a link to a folder, and rsync writes through none/)
+    assert.match(plain.stderr, /hint: restore with --to, and move it from there/)
+    fs.rmSync(deep)
+    fs.renameSync(path.join(m.dir, 'aside'), deep)
+  })
+  await done(m, ['restore', 'web1', '--in-place', '--delete'])
+  assert.equal(fs.existsSync(mine), false)
+})
+
+test('a snapshot without its manifest comes back by the rsync that the hint names', async (t) => {
+  const { m, source, snapshot, fresh } = await place(t)
+  fs.rmSync(path.join(snapshot, 'manifest'))
+  const result = await kedge(m, ['restore', 'web1', '--to', fresh()])
+  assert.equal(result.status, 14, result.stderr)
+  const [, command = ''] = /hint: .*: (rsync .*) NEW-FOLDER\/$/m.exec(result.stderr) ?? []
+  const to = fresh()
+  execFileSync('/bin/sh', ['-c', `${command} ${to}/`])
+  const facts = (dir: string) => Object.entries(treeFacts(dir)).map(([name, text]) => [name, text.replace(/mtime \d+/, '')])
+  assert.deepEqual(facts(path.join(to, source)), facts(source))
+})
 
 test('what a restore refuses, and what it tells', async (t) => {
   const { m, web1, source, fresh } = await place(t)

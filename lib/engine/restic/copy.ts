@@ -100,7 +100,7 @@ async function copyTo(first: First, second: Second): Promise<Copied> {
       dryRun: true,
     }
   }
-  return await holding(to, secrets, context, async (there) => {
+  return await holding(target, to, secrets, context, async (there) => {
     const { missing } = await compare(first, to, there)
     if (missing.length > 0) {
       context.log(`copying ${missing.length} of ${first.snapshots.length} snapshots of '${target.name}' to '${to.name}'`)

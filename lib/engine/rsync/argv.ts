@@ -1,10 +1,10 @@
 // The words of rsync for a backup. Pure: what is known of both sides goes in, words come out.
 
 import type { Target } from '../../contract.ts'
-import { Failure } from '../../failure.ts'
 import { parseSize } from '../../format.ts'
 import { byBlanks } from '../../keys.ts'
 import { hostWord, remoteShell, rsyncHost } from '../../source/ssh.ts'
+import { readsRules } from './args.ts'
 import type { Probe } from './probe.ts'
 import { older, type Version } from './version.ts'
 
@@ -42,6 +42,8 @@ export type Plan = Both & {
   /** Files that were cut off lie in it. */
   readonly resume: boolean
   readonly dryRun: boolean
+  /** The store keeps fractions of a second. */
+  readonly fine: boolean
   readonly control?: string | undefined
 }
 
@@ -57,16 +59,6 @@ export const isPulled = ({ there, root, without }: Both): boolean => there !== u
 
 /** Takes the host's name away, and runs the rest here. rsync parts its words at blanks, and knows quotes. */
 export const loopback = `sh -c 'shift; eval "$*"' sh`
-
-const forbidden =
-  /^--?(inplace|append(-verify)?|write-devices|delete.*|del|remove-.*|link-dest.*|copy-dest.*|compare-dest.*|out-format.*|dry-run|daemon|n)$/
-
-/** What links, permissions and the manifest depend on is not the operator's to change. */
-export function checkArgs(target: Pick<Target, 'env'>): void {
-  const wrong = byBlanks(target.env.BACKUP_ARGS).find((word) => forbidden.test(word))
-  if (wrong !== undefined)
-    throw new Failure('config', `BACKUP_ARGS holds '${wrong}', which would change older snapshots, or what is known of the new one`)
-}
 
 /** The flags that say what is kept of each file: the same for the transfer and for what goes before it. */
 export function keepFlags(target: Pick<Target, 'env'>, both: Both): string[] {
@@ -102,13 +94,16 @@ export function operands(target: Target, both: Both, paths: readonly string[]): 
 }
 
 export function backupArgs(target: Target, plan: Plan): string[] {
+  const more = byBlanks(target.env.BACKUP_ARGS)
+  // The operator's rules come behind kedge's, of which the first that fits decides; a list of names is read at the end.
+  const lines = (plan.rules || plan.from) && readsRules(more)
   return [
     // Its list of checksums has the one that the manifest holds; since 3.2 there are others.
     'env',
     'RSYNC_CHECKSUM_LIST=md5',
     'rsync',
     ...keepFlags(target, plan),
-    ...(hasNanoseconds(plan) ? ['--modify-window=-1'] : []),
+    ...(plan.fine && hasNanoseconds(plan) ? ['--modify-window=-1'] : []),
     `--partial-dir=${partialName}`,
     // A local copy writes whole files, and would not go on from a part.
     ...(plan.resume && !isPulled(plan) ? ['--no-whole-file'] : []),
@@ -120,7 +115,7 @@ export function backupArgs(target: Target, plan: Plan): string[] {
     ...wayFlags(target, plan, plan.control),
     ...['--8-bit-output', '--no-human-readable', '-ii', `--out-format=${outFormat}`],
     ...(plan.dryRun ? ['--dry-run'] : []),
-    ...byBlanks(target.env.BACKUP_ARGS),
+    ...(lines ? ['--no-from0', ...more, '--from0'] : more),
     '--',
     ...operands(target, plan, plan.from ? ['/'] : plan.sources),
     plan.to,

@@ -12,13 +12,23 @@ export const auditOf = (root: string): string => join(root, 'audit.ndjson')
 
 /** Adds a line in one write, and has it on the disk when it returns: the removal comes after. */
 export function note(root: string, removal: Omit<Removal, 'time' | 'by' | 'run'>, context: RunContext): void {
-  const line: Removal = { time: new Date().toISOString(), ...removal, by: `${userInfo().username}@${hostname()}`, run: context.run }
+  const line: Removal = { time: new Date().toISOString(), ...removal, by: `${user()}@${hostname()}`, run: context.run }
   const file = openSync(auditOf(root), 'a+', 0o600)
   try {
     writeSync(file, `${endsInLine(file, statSync(auditOf(root)).size) ? '' : '\n'}${JSON.stringify(line)}\n`)
     fsyncSync(file)
   } finally {
     closeSync(file)
+  }
+}
+
+/** A uid may be nobody's in passwd: a container's, or one that setpriv took. */
+function user(): string {
+  try {
+    return userInfo().username
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_SYSTEM_ERROR') throw error
+    return `uid:${process.geteuid?.()}`
   }
 }
 

@@ -7,10 +7,10 @@ import { Failure } from '../../failure.ts'
 import { words } from '../../keys.ts'
 import { readMarks } from '../../marks.ts'
 import type { Summary } from '../../rows.ts'
-import { linksAmong, presentPaths } from '../../source/paths.ts'
+import { linksAbove, linksAmong, presentPaths } from '../../source/paths.ts'
 import { isRemote, rsyncHost } from '../../source/ssh.ts'
 import { countStream, eachStream } from '../../source/stream.ts'
-import { checkArgs } from './argv.ts'
+import { checkArgs } from './args.ts'
 import { byHand } from './backupbyhand.ts'
 import { basesOf } from './bases.ts'
 import { cachesOf } from './caches.ts'
@@ -19,8 +19,8 @@ import { checkReserve } from './reserve.ts'
 import { markTransient, retrying } from './retry.ts'
 import { transfer } from './save.ts'
 import { savePaths, workOf } from './snapshot.ts'
-import { storedOf } from './snapshots.ts'
-import { openSource, type Source } from './source.ts'
+import { storedOf, suspectsAmong } from './snapshots.ts'
+import { openSource, patternsOf, type Source } from './source.ts'
 import { openStore, rootOf, verifyIdentity } from './store.ts'
 import { takeStoreLock } from './storelock.ts'
 import { saveStream } from './streams.ts'
@@ -41,16 +41,22 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
   }
   const { present, missing } = isRemote(target) ? { present: [...wanted], missing: [] } : await presentPaths(wanted)
   if (present.length === 0 && streams.length === 0) throw new Failure('vanished', `nothing to back up in '${target.name}'`)
-  if (!options.names && !isRemote(target))
+  if (!options.names && !isRemote(target)) {
     for (const link of await linksAmong(present))
       context.warn(`'${link}' is a link: only the link is saved, name what it points to`, 'partial')
+    for (const { path, real } of await linksAbove(present))
+      context.warn(`'${path}' is reached through a link, and can be restored to another folder only: write '${real}' into paths`)
+  }
   if (context.mode === 'dry-run') {
     yield* rehearse(target, options, { present, streams, short: missing.length > 0 }, context)
     return
   }
   verifyIdentity(target, context)
-  if (present.length > 0) rsyncVersion().catch(() => undefined) // beside the lock; thrown where it is asked for
-  const lock = await takeStoreLock(target, context, 'backup')
+  const ahead = lookAhead(target, present, context)
+  const lock = await takeStoreLock(target, context, 'backup').catch((error: unknown) => {
+    ahead.end()
+    throw error
+  })
   const inner = lock.context
   const root = rootOf(target)
   let removing: Promise<void> | undefined
@@ -59,7 +65,7 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
     await checkReserve(target)
     if (present.length > 0) {
       source = await retrying(target, inner, () => opened(target, present, options.names !== undefined, inner))
-      const job = await jobOf(target, options, source, missing.length > 0, inner)
+      const job = { ...(await jobOf(target, options, source, missing.length > 0, inner)), caches: ahead.caches }
       yield await savePaths(target, job, inner)
     }
     removing = removeAside(target, root, inner)
@@ -68,12 +74,26 @@ const backup: VerbOf<'backup'> = async function* (target, options, context) {
     yield* eachStream(streams, inner, (stream) => saveStream(target, root, stream, common, inner))
     await removing
   } finally {
+    ahead.end()
     await removing?.catch(() => undefined) // thrown above, unless a stream's failure is the news
     await source?.end()
     await lock.release()
   }
 }
 export default backup
+
+/** Begins what takes no lock beside what comes first; a failure is thrown where the answer is asked for. */
+function lookAhead(target: Target, present: readonly string[], context: RunContext): Pick<Job, 'caches'> & { end: () => void } {
+  if (present.length === 0) return { caches: undefined, end: () => undefined }
+  rsyncVersion().catch(() => undefined)
+  if (isRemote(target)) return { caches: undefined, end: () => undefined }
+  const stop = new AbortController()
+  const signal = AbortSignal.any([context.signal, stop.signal])
+  const search = { sources: present, patterns: patternsOf(target), dir: '' }
+  const caches = cachesOf(target, undefined, search, { ...context, signal })
+  caches.catch(() => undefined)
+  return { caches, end: () => stop.abort() }
+}
 
 /** A host that does not answer may do so a moment later. */
 async function opened(target: Target, paths: readonly string[], named: boolean, context: RunContext): Promise<Source> {
@@ -100,9 +120,19 @@ async function jobOf(target: Target, options: Options, source: Source, short: bo
   const [newest] = found
   if (newest && Date.parse(newest.time) > Date.now())
     context.warn(`the newest snapshot is of ${newest.time}, and this machine's clock is behind that: is it right?`)
-  const { suspects } = await readMarks(target.name)
+  const suspects = suspectsAmong(found, await readMarks(target.name))
   const [names, manual] = [options.names !== undefined, options.manual === true]
-  return { root: rootOf(target), source, names, manual, short, found, suspects, common: await commonOf(target, options, source) }
+  return {
+    root: rootOf(target),
+    source,
+    names,
+    manual,
+    short,
+    found,
+    suspects,
+    caches: undefined,
+    common: await commonOf(target, options, source),
+  }
 }
 
 type Sources = { present: readonly string[]; streams: Target['streams']; short: boolean }
@@ -120,7 +150,7 @@ async function* rehearse(
       await check()
     } catch (error) {
       if (!(error instanceof Failure)) throw error
-      ready &&= error.class !== 'missing'
+      ready &&= error.class !== 'missing' && error.class !== 'refused'
       context.warn(`not ready: ${error.message}`, error.class)
     }
   }
@@ -151,6 +181,7 @@ async function rehearsePaths(
           short,
           found: [],
           suspects: {},
+          caches: undefined,
           common: await commonOf(target, options, source),
         }
     const bases = ready ? basesOf(job.root, job.found, job.suspects) : { snapshots: [], unfinished: [], wrong: undefined }

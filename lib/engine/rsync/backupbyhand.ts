@@ -4,13 +4,16 @@ import type { RunContext, Target, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { readMarks } from '../../marks.ts'
 import type { CommandLine } from '../../rows.ts'
-import { quote } from '../../shell.ts'
+import { comment, quote } from '../../shell.ts'
+import { isRemote } from '../../source/ssh.ts'
 import { backupArgs } from './argv.ts'
 import { basesOf } from './bases.ts'
+import { cachesByHand } from './caches.ts'
+import { keepsFractions } from './fractions.ts'
 import { type Rule, rulesFile } from './rules.ts'
-import { storedOf, treeOf } from './snapshots.ts'
+import { storedOf, suspectsAmong, treeOf } from './snapshots.ts'
 import { expectedSource } from './source.ts'
-import { rootOf } from './store.ts'
+import { rootOf, storeOf } from './store.ts'
 import { explain } from './tool.ts'
 
 /** Stands for the new folder, whose name sh makes. */
@@ -33,21 +36,27 @@ export async function* byHand(
     const source = await expectedSource(target, wanted)
     const bases = await basesNow(target, root, context)
     yield line(`mkdir -p "$new" && mkdir -m 755 "$new/tree"`)
-    if (source.rules.length > 0) yield line(`${printed(source.rules)} > "$new/rules"`)
+    // As in a backup, the caches' rules come first.
+    const caches = target.env.EXCLUDE_CACHES !== 'no'
+    const byFind = caches && !isRemote(target)
+    if (caches && !byFind) yield comment('the caches of the other host are not looked for: they are saved too')
+    if (byFind) yield line(cachesByHand(target, { sources: source.paths, patterns: source.patterns }, '"$new/rules"'))
+    if (source.rules.length > 0) yield line(`${printed(source.rules)} >> "$new/rules"`)
+    const ruled = byFind || source.rules.length > 0
     const from = options.names ? `${mark}/names` : undefined
     if (options.names) yield line(`printf '%s\\0' ${options.names.map(quote).join(' ')} > "$new/names"`)
     const args = backupArgs(target, {
       ...source.both,
       bases,
-      rules: source.rules.length > 0 ? `${mark}/rules` : undefined,
+      rules: ruled ? `${mark}/rules` : undefined,
       from,
       sources: source.paths,
       to: `${mark}/tree/`,
       resume: false,
+      fine: keepsFractions(storeOf(target)),
       dryRun: false,
     })
-    yield line(explain(target, args.slice(2).filter(readable)).command.replaceAll(mark, '"$new"'))
-    yield line(`sync && mv "$new" ${done}/"$id"`)
+    yield line(`${explain(target, args.slice(2).filter(readable)).command.replaceAll(mark, '"$new"')} && sync && mv "$new" ${done}/"$id"`)
   }
   for (const { name, file } of streams) {
     const to = `"$new-"${quote(name)}`
@@ -61,8 +70,8 @@ export const readable = (word: string): boolean => !/^(-ii|--out-format=.*|--8-b
 /** Newest trees to link to, where the store can be read. */
 async function basesNow(target: Target, root: string, context: RunContext): Promise<string[]> {
   try {
-    const { suspects } = await readMarks(target.name)
-    return basesOf(root, storedOf(target, context), suspects).snapshots.map(treeOf)
+    const found = storedOf(target, context)
+    return basesOf(root, found, suspectsAmong(found, await readMarks(target.name))).snapshots.map(treeOf)
   } catch (error) {
     if (error instanceof Failure) return []
     throw error

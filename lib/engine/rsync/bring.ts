@@ -9,6 +9,7 @@ import { quote } from '../../shell.ts'
 import { hasNanoseconds, loopback } from './argv.ts'
 import { classOf, failureOf, tidy } from './errors.ts'
 import { type Found, treeOf } from './snapshots.ts'
+import { linkAbove } from './surplus.ts'
 import { startTool } from './tool.ts'
 import { builtWithout, older, rsyncVersion, type Version } from './version.ts'
 
@@ -132,11 +133,21 @@ function note(failed: Map<string, string>, item: string, line: string): void {
   if (!failed.has(item)) failed.set(item, line)
 }
 
+/** An item below a link to a folder: rsync writes through none. */
+const throughLink = /Too many levels of symbolic links/
+
+function causeOf(item: string, line: string): string {
+  const link = throughLink.test(line) ? linkAbove(item) : undefined
+  if (link !== undefined) return `'${link}' is a link to a folder, and rsync writes through none`
+  return tidy(line).replace(`"${item}"`, '').replace(/ +:/, ':')
+}
+
 function ended(action: string, exit: Exit, failed: ReadonlyMap<string, string>): Failure {
   const lines = [...failed.values()]
   const usual = classOf({ status: exit.status, stderr: [...lines, exit.stderr].join('\n') }, { remote: false })
   const kind = usual !== 'space' && lines.some((line) => broken.test(line.replace(/^rsync: /, ''))) ? 'damaged' : usual
   if (failed.size === 0) return new Failure(kind, failureOf(action, exit, { remote: false }).message, { hint: hintFor(kind) })
-  const causes = new Map([...failed].map(([item, line]) => [item, tidy(line).replace(`"${item}"`, '').replace(/ +:/, ':')]))
-  return incomplete(action, causes, kind)
+  const causes = new Map([...failed].map(([item, line]) => [item, causeOf(item, line)]))
+  const hint = lines.some((line) => throughLink.test(line)) ? 'restore with --to, and move it from there' : undefined
+  return incomplete(action, causes, kind, hint)
 }

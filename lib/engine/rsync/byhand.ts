@@ -1,4 +1,5 @@
 // Restores and drills by hand: what --explain prints of them, for plain sh.
+import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import type { Target, Verbs } from '../../contract.ts'
 import { byBlanks } from '../../keys.ts'
@@ -9,6 +10,7 @@ import { comment, quote, quoteBytes, shown } from '../../shell.ts'
 import { isRemote, knownHosts, rsyncHost } from '../../source/ssh.ts'
 import { listArgs, type Move, oldArgs, pathArgs } from './bring.ts'
 import { pathBytes } from './manifest.ts'
+import { hashesBeside } from './noted.ts'
 import { aboveArgs, listOf, type Planned } from './route.ts'
 import { selected } from './selected.ts'
 import { type Found, manifestOf } from './snapshots.ts'
@@ -18,12 +20,24 @@ import { rsyncVersion } from './version.ts'
 
 const line = (command: string): CommandLine => ({ kind: 'command', command })
 
-/** Reads lines 'MD5 (PATH) = HASH', as GNU's md5sum and OpenBSD's md5 check them. `folder`: a word of sh. */
+/** Reads lines 'MD5 (PATH) = HASH', as GNU's md5sum and OpenBSD's md5 check them; none are no trouble, as they are to md5sum. `folder`: a word of sh. */
 export const md5Check = (folder: string): string =>
-  `(cd ${folder} && if command -v md5sum > /dev/null; then md5sum --quiet -c -; else md5 -q -c; fi)`
+  `(cd ${folder} && if IFS= read -r first; then { printf '%s\\n' "$first"; cat; } | ` +
+  'if command -v md5sum > /dev/null; then md5sum --quiet -c -; else md5 -q -c; fi; fi)'
 
 /** awk's condition for lines of a manifest that have a hash and a name without control characters. */
 const plain = '$2 == "f" && $1 !~ /[\\\\]#/'
+
+/** awk's rule for the hashes that a check wrote down: they come before the manifest, and fill in what it does not know. */
+export const withNoted = 'NF == 2 { noted[$1] = $2; next } $9 == "-" && $1 in noted { $9 = noted[$1] }'
+
+/** The files that awk reads of a snapshot. */
+const manifestWords = (found: Found): string =>
+  [hashesBeside(manifestOf(found)), manifestOf(found)]
+    .filter((file) => existsSync(file))
+    .map(quote)
+    .join(' ')
+
 export const hashed = `${plain} && $9 != "-"`
 
 /** The restore of one snapshot. To another host it is pushed, by whoever may write there. */
@@ -36,7 +50,7 @@ export async function* restoredByHand(target: Target, job: Planned): AsyncGenera
   else if (move.over)
     yield comment('owners and modes lie in xattrs, which rsync turns into real ones where it sends to another host: to this one')
   if (!move.inPlace) yield line(`(umask 077; mkdir -p ${quote(move.to)})`)
-  if (how.delete) yield* removal(await surplus(target, move.tree, held(job), how))
+  if (how.delete) yield* removal(await surplus(target, { tree: move.tree, saved: found.paths, roots: held(job), choice: how }))
   if (route.paths) {
     const above = pushed ? undefined : aboveArgs(move, route.paths)
     if (above) yield explain(target, above)
@@ -66,7 +80,7 @@ async function* listed(target: Target, { found, how, path }: Planned, move: Move
 }
 
 async function* listedSums({ found, how, path, move }: Planned): AsyncGenerator<CommandLine> {
-  yield line('{')
+  yield line('{ :') // where none has a hash that can be printed, nothing else is in it
   for await (const batch of selected(found, how, path)) {
     const known = batch.filter((each) => each.line.type === 'f' && each.line.hash !== '' && !each.line.path.includes('\\#'))
     yield* printed(
@@ -103,7 +117,7 @@ function sums(found: Found, path: string | undefined): string {
   const whole = path === undefined || path === '/'
   const start = whole ? 'LC_ALL=C' : `LC_ALL=C at=${quote(path.slice(1))}`
   const below = whole ? '' : ' && ($1 == ENVIRON["at"] || index($1, ENVIRON["at"] "/") == 1)'
-  return `${start} awk -F '\\t' ${quote(`${hashed}${below} { print "MD5 (" $1 ") = " $9 }`)} ${quote(manifestOf(found))}`
+  return `${start} awk -F '\\t' ${quote(`${withNoted} ${hashed}${below} { print "MD5 (" $1 ") = " $9 }`)} ${manifestWords(found)}`
 }
 
 /** `local`: the source is on this machine. */
@@ -137,9 +151,8 @@ export function* drilledByHand(
 
 /** HASH, tab, PATH of files drawn by lot. */
 function drawing(found: Found, count: number, bytes: number | undefined): string {
-  const lots = `BEGIN { srand() } ${plain} { printf "%.9f\\t%s\\t%s\\t%s\\n", rand(), $6, $9, $1 }`
+  const lots = `BEGIN { srand() } ${withNoted} ${plain} { printf "%.9f\\t%s\\t%s\\t%s\\n", rand(), $6, $9, $1 }`
   const fits = bytes === undefined ? `n < ${count}` : `n < ${count} && sum + $2 <= ${bytes}`
   const taken = `${fits} { n++; sum += $2; print $3 "\\t" $4 }`
-  const manifest = quote(manifestOf(found))
-  return `LC_ALL=C awk -F '\\t' ${quote(lots)} ${manifest} | LC_ALL=C sort -n | LC_ALL=C awk -F '\\t' ${quote(taken)}`
+  return `LC_ALL=C awk -F '\\t' ${quote(lots)} ${manifestWords(found)} | LC_ALL=C sort -n | LC_ALL=C awk -F '\\t' ${quote(taken)}`
 }

@@ -1,14 +1,15 @@
 // Copies of a target's snapshots in second stores: by id, only what is missing there, and both stores known by their pins.
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { RunContext, Target, VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { shortId } from '../../format.ts'
 import type { CommandLine, Copied } from '../../rows.ts'
 import { holding, judgeSecond, tellOf } from '../../secondstore.ts'
-import { quote } from '../../shell.ts'
+import { comment, quote } from '../../shell.ts'
 import { pick } from '../../snapshots.ts'
 import { makeRoot } from './create.ts'
-import { copyArgs, kinOf, placeIn, replicate } from './replica.ts'
+import { besidesIn, copyArgs, kinOf, placeIn, replicate } from './replica.ts'
 import { type Found, manifestOf, ownerOf, storedOf, toSnapshot } from './snapshots.ts'
 import { openStore, rootOf, storeOf, verifyIdentity } from './store.ts'
 import { takeStoreLocks } from './storelock.ts'
@@ -34,7 +35,7 @@ const copy: VerbOf<'copy'> = async function* (target, { to, faults }, context) {
     const first: First = { target, context: lock?.context ?? context, snapshots: storedOf(target, context).reverse() }
     for (const second of to) {
       try {
-        yield await copyTo(first, second)
+        yield await copyTo(first, second, (error) => failed(second.name, error))
       } catch (error) {
         failed(second.name, error)
       }
@@ -45,30 +46,44 @@ const copy: VerbOf<'copy'> = async function* (target, { to, faults }, context) {
 }
 export default copy
 
-async function copyTo(first: First, to: Target): Promise<Copied> {
+/** What becomes of one snapshot keeps the others from nothing: `tell` names it. */
+async function copyTo(first: First, to: Target, tell: (error: unknown) => void): Promise<Copied> {
   const { target, context, snapshots } = first
-  const row = (copied: number, present: number): Copied => ({ kind: 'copied', target: target.name, to: to.name, copied, present })
-  if (context.mode === 'dry-run') {
-    const missing = compare(first, to, context)
-    return { ...row(missing.length, snapshots.length - missing.length), dryRun: true }
+  const row = (copied: number, { missing, strange }: Compared, left: readonly Found[]): Copied => {
+    const present = snapshots.length - missing.length - strange.length
+    const [oldest] = left.toSorted((a, b) => (a.time < b.time ? -1 : 1))
+    return { kind: 'copied', target: target.name, to: to.name, copied, present, ...(oldest && { left: left.length, since: oldest.time }) }
   }
-  return await holding(to, {}, context, async (there) => {
-    const owners = [...new Set(compare(first, to, there).map(ownerOf))].sort()
+  if (context.mode === 'dry-run') {
+    const found = compare(first, to, context)
+    for (const each of found.strange) tell(strangeIn(to, each))
+    return { ...row(found.missing.length, found, found.strange), dryRun: true }
+  }
+  return await holding(target, to, {}, context, async (there) => {
+    const owners = [...new Set(compare(first, to, there).missing.map(ownerOf))].sort()
     for (const owner of owners) await makeRoot(to, owner)
     const lock = await takeStoreLocks(to, there, 'copy', owners)
     try {
-      const missing = missingIn(snapshots, to)
-      if (missing.length > 0) {
-        context.log(`copying ${missing.length} of ${snapshots.length} snapshots of '${target.name}' to '${to.name}'`)
-        const rsync = await rsyncVersion()
-        let copied = 0
-        for (const found of missing) {
-          if (await replicate(to, found, kinOf(found, snapshots), rsync, lock.context)) copied++
-          else context.log(`snapshot ${found.id} was pruned meanwhile: it is not copied`)
+      const found = missingIn(snapshots, to)
+      const { missing, strange } = found
+      for (const each of strange) tell(strangeIn(to, each))
+      const left = [...strange]
+      const own = snapshots.filter((each) => !strange.includes(each)) // a copy shares no file with another host's
+      if (missing.length === 0) return row(0, found, left)
+      context.log(`copying ${missing.length} of ${snapshots.length} snapshots of '${target.name}' to '${to.name}'`)
+      const rsync = await rsyncVersion()
+      let copied = 0
+      for (const each of missing) {
+        try {
+          if (await replicate(to, each, kinOf(each, own), rsync, lock.context)) copied++
+          else context.log(`snapshot ${each.id} was pruned meanwhile: it is not copied`)
+        } catch (error) {
+          if (!(error instanceof Failure) || error.class !== 'damaged') throw error
+          tell(error)
+          left.push(each)
         }
-        return row(copied, snapshots.length - missing.length)
       }
-      return row(0, snapshots.length)
+      return row(copied, found, left)
     } finally {
       await lock.release()
     }
@@ -76,7 +91,7 @@ async function copyTo(first: First, to: Target): Promise<Copied> {
 }
 
 /** Judges the second store, and finds what it lacks. */
-function compare({ target, snapshots }: First, to: Target, there: RunContext): Found[] {
+function compare({ target, snapshots }: First, to: Target, there: RunContext): Compared {
   judgeSecond(target, to, there, `kedge init ${to.name}`)
   const { id } = verifyIdentity(to, there)
   if (id === openStore(target).id)
@@ -84,15 +99,48 @@ function compare({ target, snapshots }: First, to: Target, there: RunContext): F
   return missingIn(snapshots, to)
 }
 
-const missingIn = (snapshots: readonly Found[], to: Target): Found[] => snapshots.filter((each) => !existsSync(placeIn(to, each)))
+/** `strange`: those whose id another snapshot has there, as two targets of one name on two machines make it. */
+type Compared = { readonly missing: readonly Found[]; readonly strange: readonly Found[] }
+
+function missingIn(snapshots: readonly Found[], to: Target): Compared {
+  const there = snapshots.filter((each) => existsSync(placeIn(to, each)))
+  return { missing: snapshots.filter((each) => !there.includes(each)), strange: there.filter((each) => !isCopy(each, placeIn(to, each))) }
+}
+
+/** snapshot.json never changes, and a copy has it byte for byte. */
+function isCopy({ dir }: Found, place: string): boolean {
+  const [own, theirs] = [dir, place].map((folder) => {
+    try {
+      return readFileSync(join(folder, 'snapshot.json'))
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+      return undefined
+    }
+  })
+  return own === undefined || (theirs !== undefined && own.equals(theirs)) // it was pruned meanwhile
+}
+
+function strangeIn(to: Target, found: Found): Failure {
+  const action = `cannot copy snapshot ${shortId(found.id)} to '${storeOf(to)}'`
+  const place = placeIn(to, found)
+  if (existsSync(join(place, 'snapshot.json')))
+    return new Failure('refused', `${action}: another snapshot has its id there`, {
+      hint: 'two machines with a target of one name need a second store each, or kedge rename',
+    })
+  return new Failure('damaged', `${action}: '${place}' has no snapshot.json`, { hint: 'move it away, and it is copied again' })
+}
 
 /** As kedge does it: each copy grows in incomplete/, and is renamed when it is whole. */
 function* copiedByHand(snapshots: readonly Found[], to: Target, rsync: Version): Generator<CommandLine> {
   openStore(to)
-  const missing = missingIn(snapshots, to)
+  const { missing, strange } = missingIn(snapshots, to)
+  for (const { id } of strange) yield comment(`another snapshot has the id ${id} in '${storeOf(to)}': it is not copied`)
   yield { kind: 'command', command: 'umask 077' }
   for (const found of missing) {
-    const kin = kinOf(found, snapshots)
+    const kin = kinOf(
+      found,
+      snapshots.filter((each) => !strange.includes(each)),
+    )
     const root = rootOf(to, ownerOf(found))
     const dir = join(root, 'incomplete', found.id)
     // Those copied before it, here or by an earlier run.
@@ -101,7 +149,7 @@ function* copiedByHand(snapshots: readonly Found[], to: Target, rsync: Version):
     const trees = bases.map((id) => join(root, 'snapshots', id, 'tree'))
     yield explain(to, ['mkdir', '-p', join(root, 'snapshots'), dir])
     yield explain(to, copyArgs(to, found, join(dir, 'tree'), trees, rsync))
-    const files = [manifestOf(found), join(found.dir, 'snapshot.json'), ...(found.held ? [join(found.dir, 'hold')] : [])]
+    const files = [manifestOf(found), join(found.dir, 'snapshot.json'), ...besidesIn(found).map((name) => join(found.dir, name))]
     yield explain(to, ['cp', '-p', ...files, dir])
     yield { kind: 'command', command: `sync && mv ${quote(dir)} ${quote(placeIn(to, found))}` }
   }

@@ -45,7 +45,10 @@ export async function takeAway(
     // Broken ones were warned of when the snapshots were read.
     for (const root of new Set(doomed.map(({ dir }) => rootOfTree(dir)))) await renewLatest(root, { warn: () => undefined })
     const marks = await readMarks(target.name)
-    const cleaned = unmarked(marks, done)
+    const cleaned = unmarked(
+      marks,
+      done.flatMap((id) => [id, id.slice(id.lastIndexOf('/') + 1)]),
+    )
     if (cleaned !== marks) await writeMarks(target.name, cleaned)
   }
   const gone = Promise.all(roots.map((root) => removeAside(target, root, context))).then(() => undefined)

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import type { RunContext, VerbOf } from '../../contract.ts'
 import { countOf, drilling, type Hand, unknown } from '../../drilling.ts'
+import { timeText } from '../../format.ts'
 import type { Sampled } from '../../proof.ts'
 import type { Snapshot } from '../../rows.ts'
 import { type Limits, sampler } from '../../sample.ts'
@@ -70,7 +71,7 @@ const drawn = ({ path, size, mode, uid, gid, mtime, hash }: Line, time: string):
   size,
   mode,
   owner: { uid, gid },
-  mtime: new Date(mtime * 1000).toISOString(),
+  mtime: timeText(mtime),
   coarse: true,
   ctime: { before: time },
   hash,

@@ -11,7 +11,7 @@ const messages: readonly (readonly [RegExp, Class])[] = [
   ],
   [/a (?:terminal|password) is required|no tty present|doas: (?:Authentication|Operation|a tty)|is not in the sudoers/i, 'permission'],
   [
-    /(?:command )?not found|rrsync|rsync(?:d)?: failed to exec|Failed to exec|No such file or directory.*\bexec|unknown option|is your shell clean|protocol version mismatch|not an option|syntax or usage/i,
+    /kedge-rsync-only: |(?:command )?not found|rrsync|rsync(?:d)?: failed to exec|Failed to exec|No such file or directory.*\bexec|unknown option|is your shell clean|protocol version mismatch|not an option|syntax or usage/i,
     'config',
   ],
   [
@@ -76,10 +76,17 @@ export function classOf({ status, stderr }: Pick<Exit, 'status' | 'stderr'>, { r
 /** Bytes that had come when the connection ended: with none the remote side never spoke rsync. */
 const received = (stderr: string): number => Number(/connection unexpectedly closed \((\d+) bytes received/.exec(stderr)?.[1] ?? 0)
 
+const noScript = /kedge-rsync-only: (?:.*: )?(?:no such file or directory|not found|cannot open|permission denied)/i
+
 /** The failure that an unsuccessful rsync stands for. `action`: what kedge was about to do, as `back up 'web1'`. */
 export function failureOf(action: string, exit: Exit, where: { remote: boolean }): Failure {
   const kind = classOf(exit, where)
   const cause = saidBy(exit.stderr) || (exit.signal ? `rsync was ended by ${exit.signal}` : `rsync ended with status ${exit.status}`)
+  // The host's shell did not find what its authorized_keys names.
+  if (where.remote && noScript.test(exit.stderr))
+    return new Failure('config', `cannot ${action}: ${cause}`, {
+      hint: 'that host lacks the script to which its authorized_keys binds the key: kedge key NAME --script prints it',
+    })
   return new Failure(kind, `cannot ${action}: ${cause}`, { hint: (where.remote ? remoteHints[kind] : undefined) ?? hints[kind] })
 }
 

@@ -1,5 +1,7 @@
 // What the removal of trees gives back, from link counts: an inode goes when its last name goes.
+import { createHash } from 'node:crypto'
 import { lstatSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { setImmediate as breathe } from 'node:timers/promises'
 import type { RunContext } from '../../contract.ts'
 
@@ -50,3 +52,21 @@ export async function freedBy(
 }
 
 const slash = Buffer.from('/')
+
+/** A digest of the names of all trees in a store, every target's: while it is the same, a deletion frees the same. */
+export function inventory(store: string): string {
+  const hash = createHash('sha256')
+  for (const owner of readdirSync(store).sort())
+    for (const kind of ['snapshots', 'incomplete', 'deleting'])
+      for (const name of treesIn(join(store, owner, kind))) hash.update(`${owner}/${kind}/${name}\0`)
+  return hash.digest('hex')
+}
+
+function treesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder).sort()
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR', 'EACCES'].includes((error as NodeJS.ErrnoException).code ?? '')) return []
+    throw error
+  }
+}

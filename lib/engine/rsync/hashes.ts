@@ -1,18 +1,21 @@
 // A manifest from what rsync wrote: sorted, with the hashes that the bases knew, and counted.
+import { linkSync, lstatSync, unlinkSync } from 'node:fs'
 import { type FileHandle, open, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure } from '../../failure.ts'
+import { asLanded } from './landed.ts'
 import { formatLine, header, type Line, pathBytes, readManifest } from './manifest.ts'
 import { md5Of } from './md5.ts'
+import { seconds } from './walk.ts'
 
-/** A manifest that is asked for ascending paths. */
-export type Seeker = (path: string) => Promise<Line | undefined>
+/** A manifest that is asked for ascending paths; `end` closes it. */
+export type Seeker = { readonly seek: (path: string) => Promise<Line | undefined>; readonly end: () => Promise<void> }
 
 /** `damaged` hears of what cannot be read: from there on nothing is known. */
 export function seeker(lines: AsyncGenerator<Line[]>, damaged: (failure: Failure) => void): Seeker {
   let batch: Line[] = []
   let at = 0
-  return async (path) => {
+  const seek = async (path: string): Promise<Line | undefined> => {
     for (;;) {
       for (; at < batch.length; at++) {
         const line = batch[at] as Line
@@ -29,6 +32,12 @@ export function seeker(lines: AsyncGenerator<Line[]>, damaged: (failure: Failure
       at = 0
     }
   }
+  return {
+    seek,
+    end: async () => {
+      await lines.return(undefined)
+    },
+  }
 }
 
 export type Counts = {
@@ -42,8 +51,16 @@ export type Counts = {
   changed: number
   /** Unchanged against the base as far as its manifest tells, and transferred all the same. */
   unlinked: number
+  unlinkedBytes: number
+  linkedBytes: number
+  /** Copied from the base, since that has as many links as its file system allows. */
+  crowded: number
   /** Sources that are links themselves. */
   links: string[]
+  /** Files that were written to while they were read: another size than listed, or two contents. */
+  altered: number
+  /** Paths that rsync told of and that are not there. */
+  lost: string[]
 }
 
 const noCounts = (): Counts => ({
@@ -56,19 +73,28 @@ const noCounts = (): Counts => ({
   new: 0,
   changed: 0,
   unlinked: 0,
+  unlinkedBytes: 0,
+  linkedBytes: 0,
+  crowded: 0,
   links: [],
+  altered: 0,
+  lost: [],
 })
 
 const sameData = (a: Line, b: Line): boolean => a.type === b.type && a.size === b.size && a.mtime === b.mtime
 const sameFile = (a: Line, b: Line): boolean => sameData(a, b) && a.mode === b.mode && a.uid === b.uid && a.gid === b.gid
 
+const alike = (a: Line, b: Line): boolean => a.hash === '' || b.hash === '' || a.hash === b.hash
+
 export type Merge = {
-  /** Sorted; of a path that was written twice the last. */
+  /** Sorted. A path that rsync sent twice, since the first came out wrong, has two lines. */
   readonly lines: AsyncGenerator<Line[]>
   /** The manifests of the bases, the first of them first, then what is known of unfinished trees. */
   readonly known: readonly Seeker[]
-  /** Whether the first of them is a base, against which is counted. */
-  readonly based: boolean
+  /** How many of them are of snapshots: it is counted against the first. */
+  readonly bases: number
+  /** What they tell of, in the same order. */
+  readonly trees: readonly string[]
   readonly dir: string
   readonly tree: string
   /** Sources, escaped, without the slash. */
@@ -88,9 +114,22 @@ export async function writeManifest(merge: Merge): Promise<Counts> {
   let missed = false
   const file = join(merge.dir, 'manifest')
   let before: Line | undefined
+  let twice = false
   const finish = async (line: Line): Promise<string> => {
-    const old = await complete(merge, line)
-    count(counts, line, merge.based ? old : undefined, merge.sources)
+    if (line.type === 'f' && line.how === '>' && !merge.dryRun) {
+      const landed = asLanded(merge.tree, line)
+      if (landed === 'gone') {
+        counts.lost.push(line.path)
+        return ''
+      }
+      // Which of the two came last the order does not tell.
+      if (twice) line.hash = await md5Of(placeOf(merge.tree, line))
+      if (twice || landed === 'altered') counts.altered++
+    }
+    const found = await complete(merge, line)
+    const crowded = line.copied === true && !merge.dryRun && isCrowded(merge, line)
+    if (crowded) counts.crowded++
+    count(counts, line, found.slice(0, merge.bases), merge.sources, crowded)
     if (merge.leaders.has(line.path)) led.set(line.path, line.hash)
     missed ||= line.type === 'f' && line.hash === '' && line.link !== ''
     return `${formatLine(line)}\n`
@@ -100,7 +139,10 @@ export async function writeManifest(merge: Merge): Promise<Counts> {
     for await (const batch of merge.lines) {
       let text = ''
       for (const line of batch) {
-        if (before && before.path !== line.path) text += await finish(before)
+        if (before && before.path !== line.path) {
+          text += await finish(before)
+          twice = false
+        } else if (before) twice ||= before.hash !== line.hash
         before = line
       }
       await write(handle, text)
@@ -108,30 +150,70 @@ export async function writeManifest(merge: Merge): Promise<Counts> {
     if (before) await write(handle, await finish(before))
   } finally {
     await handle.close()
+    for (const each of merge.known) await each.end()
   }
   if (missed) await fillIn(file, led)
   return counts
 }
 
-/** Gives a line its hash and its type; returns the base's line of that path. */
-async function complete({ known, kindOf, tree, dryRun }: Merge, line: Line): Promise<Line | undefined> {
-  const found = await Promise.all(known.map((seek) => seek(line.path)))
-  if (dryRun) return found[0]
+/** Gives a line its hash and its type; returns what each manifest has of that path. */
+async function complete(merge: Merge, line: Line): Promise<(Line | undefined)[]> {
+  const { known, kindOf, tree, dryRun } = merge
+  const found = await Promise.all(known.map(({ seek }) => seek(line.path)))
+  // rsync's words for such a year tell it to nobody.
+  if (Number.isNaN(line.mtime)) line.mtime = (dryRun ? found[0]?.mtime : timeAt(placeOf(tree, line))) ?? 0
+  if (dryRun) return found
   const special = line.type === 'b' || line.type === 'p'
   if (special) {
     const before = found.find((old) => old && line.how === '=' && /[bcps]/.test(old.type))
     line.type = before?.type ?? (await kindOf(line.path, line.type as 'b' | 'p'))
   }
-  if (line.type !== 'f' || line.hash !== '') return found[0]
-  const same = found.filter((each) => each && sameData(each, line))
-  const old = same.find((each) => each?.hash) ?? same[0]
+  if (line.type !== 'f' || line.hash !== '') return found
+  // Its content is that of the name that came first, which is filled in at the end.
+  if (line.link && merge.leaders.has(line.link.slice('=> '.length))) return found
+  const same = found.map((each) => (each && sameData(each, line) ? each : undefined))
+  const held = same.filter((each) => each !== undefined)
+  const certain = merge.trees.length === merge.bases && new Set(held.map(({ hash }) => hash)).size < 2
+  // Whole seconds cannot tell which of them it is.
+  const those = certain ? held : linkedTo(merge, line).flatMap((i) => same[i] ?? [])
+  const old = those.find(({ hash }) => hash) ?? those[0]
   if (old) line.hash = old.hash
   // Nobody knows it yet: rsync copied it here from a base, or from an unfinished tree, or it does not speak of md5.
-  else if (!line.link) line.hash = await md5Of(Buffer.concat([Buffer.from(`${tree}/`), pathBytes(line.path)]))
-  return found[0]
+  else if (!line.link) line.hash = await md5Of(placeOf(tree, line))
+  return found
 }
 
-function count(counts: Counts, line: Line, old: Line | undefined, sources: ReadonlySet<string>): void {
+/** The trees in which the file is this one; none: it is a copy. */
+function linkedTo({ trees, tree }: Merge, line: Line): number[] {
+  const inodeIn = (folder: string) => lstatSync(placeOf(folder, line), { bigint: true, throwIfNoEntry: false })?.ino
+  const own = inodeIn(tree)
+  return own === undefined ? [] : trees.flatMap((each, i) => (inodeIn(each) === own ? i : []))
+}
+
+/** Whether one link more is refused: rsync copies then, as it does for any other reason, and says nothing. */
+function isCrowded({ trees, dir }: Merge, line: Line): boolean {
+  const probe = join(dir, 'link')
+  return trees.some((each) => {
+    try {
+      linkSync(placeOf(each, line), probe)
+      unlinkSync(probe)
+      return false
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code === 'EMLINK'
+    }
+  })
+}
+
+function timeAt(file: Buffer): number | undefined {
+  const stat = lstatSync(file, { bigint: true, throwIfNoEntry: false })
+  return stat && seconds(stat)
+}
+
+const placeOf = (tree: string, { path }: Line): Buffer => Buffer.concat([Buffer.from(`${tree}/`), pathBytes(path)])
+
+/** `bases`: what the manifests of snapshots have of the path. */
+function count(counts: Counts, line: Line, bases: readonly (Line | undefined)[], sources: ReadonlySet<string>, crowded: boolean): void {
+  const [old] = bases
   if (line.type === 'd') {
     counts.folders++
     return
@@ -142,11 +224,17 @@ function count(counts: Counts, line: Line, old: Line | undefined, sources: Reado
   if (!old) counts.new++
   else if (line.how === '>') counts.changed++
   if (line.type !== 'f') return
-  if (line.how === '=') counts.linked++
-  else if (!line.link) {
+  if (line.how === '=') {
+    counts.linked++
+    counts.linkedBytes += line.size
+    // It came with a run that was cut off: new to the store all the same.
+    if (!line.link && !bases.some((each) => each && sameData(each, line))) counts.added += line.size
+  } else if (!line.link) {
     counts.transferred++
     counts.added += line.size
-    if (old && sameFile(line, old)) counts.unlinked++
+    if (!old || crowded || line.touched || !sameFile(line, old) || !alike(line, old)) return
+    counts.unlinked++
+    counts.unlinkedBytes += line.size
   }
 }
 

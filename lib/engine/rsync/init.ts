@@ -9,6 +9,7 @@ import type { CommandLine, StoreRow } from '../../rows.ts'
 import { quote } from '../../shell.ts'
 import { adoptTree, begun, goOn, removeEmpty } from './adopting.ts'
 import { createStore, judgePlace, makeRoot } from './create.ts'
+import { refuseClaimed } from './neighbours.ts'
 import { idsIn } from './snapshots.ts'
 import { openStore, ownersOf, readStore, rootOf, storeFile, storeOf } from './store.ts'
 import { takeStoreLock } from './storelock.ts'
@@ -44,6 +45,7 @@ const init: VerbOf<'init'> = async function* (target, { adopt, filter, from, lik
   if (pinned && pinned !== found?.id)
     throw new Failure('refused', `another store lies in '${store}': its id is ${found?.id.slice(0, 10)}, pinned is ${pinned.slice(0, 10)}`)
   const dry = context.mode === 'dry-run' && { dryRun: true as const }
+  if (found && !pinned) await refuseClaimed(target)
   if (adopt) {
     if (!found)
       throw new Failure('missing', `cannot adopt '${store}': there is no store`, { hint: `kedge init ${target.name} creates one` })

@@ -9,13 +9,14 @@ import { listed } from '../../snapshots.ts'
 import { auditOf, readAudit } from './audit.ts'
 import { unfinished } from './incomplete.ts'
 import { snapshotsOf } from './snapshots.ts'
-import { openStore, ownersOf, rootOf, storeOf } from './store.ts'
+import { ownersOf, pinnedStore, rootOf, storeOf } from './store.ts'
 
 const list: VerbOf<'list'> = async function* (target, options, context) {
   if (context.mode === 'explain') {
     yield byHand(target, options)
     return
   }
+  pinnedStore(target, context)
   if (options.removed) {
     yield (await removedFrom(target, context)).slice(0, options.latest)
     return
@@ -43,22 +44,23 @@ async function removedFrom(target: Target, context: RunContext): Promise<Removed
 
 /** Whatever has snapshots in the store. */
 function ownersIn(target: Target): string[] {
-  openStore(target)
   const store = storeOf(target)
   return readdirSync(store).filter((name) => existsSync(join(store, name, 'snapshots')))
 }
 
-/** An id and a place a line, as many as there are folders that hold a tree. */
+/** An id and a place a line, by the times that the snapshots tell of themselves. */
 function byHand(target: Target, { latest, stream, all, removed }: Verbs['list']['options']): CommandLine {
   if (removed) {
-    const read = `cat ${ownersOf(target)
-      .map((owner) => quote(auditOf(rootOf(target, owner))))
-      .join(' ')}`
+    const audits = ownersOf(target).map((owner) => quote(auditOf(rootOf(target, owner))))
+    const read = `for audit in ${audits.join(' ')}; do test ! -e "$audit" || cat "$audit"; done`
     return { kind: 'command', command: latest === undefined ? read : `${read} | tail -n ${latest}` }
   }
   const roots = all ? [`${quote(storeOf(target))}/*`] : ownersOf(target).map((owner) => quote(rootOf(target, owner)))
   const files = roots.map((root) => `${root}/snapshots/*/snapshot.json`).join(' ')
-  const found = stream === undefined ? `ls ${files}` : `grep -l ${quote(`^  "stream": "${stream.replaceAll('.', '\\.')}"`)} ${files}`
-  const newest = `${found} | awk -F / '{ print $(NF - 1), $0 }' | sort -r`
+  // Several snapshots of one second have ids whose order is not that of their times.
+  const timed = stream === undefined ? '/^  "time": /' : `/^  "time": /{ time = $4 } /^  "stream": "${stream.replaceAll('.', '\\.')}"/`
+  const time = stream === undefined ? '$4' : 'time'
+  const program = `${timed} { n = split(FILENAME, part, "/"); print ${time}, part[n - 1], FILENAME }`
+  const newest = `awk -F '"' ${quote(program)} ${files} | LC_ALL=C sort -r | cut -d ' ' -f 2-`
   return { kind: 'command', command: latest === undefined ? newest : `${newest} | head -n ${latest}` }
 }

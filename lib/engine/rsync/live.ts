@@ -13,11 +13,13 @@ import { backupArgs } from './argv.ts'
 import { printed, readable } from './backupbyhand.ts'
 import { cachesOf } from './caches.ts'
 import { failureOf } from './errors.ts'
+import { keepsFractions } from './fractions.ts'
 import { type Line, pathBytes, readManifest, shownPath } from './manifest.ts'
 import { rulesFile } from './rules.ts'
 import { transfer } from './save.ts'
 import { type Found, manifestOf, treeOf } from './snapshots.ts'
 import { expectedSource, openSource, type Source } from './source.ts'
+import { storeOf } from './store.ts'
 import { explain } from './tool.ts'
 import { tell } from './verdict.ts'
 
@@ -57,9 +59,30 @@ async function rehearsed(target: Target, source: Source, old: Found, dir: string
   const rules = join(dir, 'rules')
   writeFileSync(rules, rulesFile([...caches, ...source.rules]), { mode: 0o600 })
   const to = join(dir, 'tree/')
-  const command = backupArgs(target, { ...both, bases: [treeOf(old)], rules, sources: paths, to, resume: false, dryRun: true, control })
+  const command = backupArgs(target, {
+    ...both,
+    bases: [treeOf(old)],
+    rules,
+    sources: paths,
+    to,
+    resume: false,
+    dryRun: true,
+    fine: keepsFractions(storeOf(target)),
+    control,
+  })
   const { counts: expected } = old
-  const work = { dir, command, remote, manifests: [manifestOf(old)], unfinished: [], sources: paths, fake: false, dryRun: true, expected }
+  const work = {
+    dir,
+    command,
+    remote,
+    manifests: [manifestOf(old)],
+    unfinished: [],
+    sources: paths,
+    fake: false,
+    dryRun: true,
+    fine: keepsFractions(storeOf(target)),
+    expected,
+  }
   const { exit, trouble, finish, discard } = await transfer(target, work, context)
   if (![0, 23, 24].includes(exit.status)) {
     discard()
@@ -145,6 +168,7 @@ export async function* liveByHand(target: Target, old: Found): AsyncGenerator<Co
     to: `${treeOf(old)}/`,
     resume: false,
     dryRun: true,
+    fine: keepsFractions(storeOf(target)),
   })
   if (rules.length > 0) yield { kind: 'command', command: `rules=$(mktemp); ${printed(rules)} > "$rules"` }
   yield comment('without --dry-run it would make the snapshot like the source')

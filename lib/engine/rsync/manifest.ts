@@ -6,8 +6,12 @@
 // itself is '.'. Control characters, tabs too, are written as rsync writes them, '\#011'; other bytes stay. A tab is less than every byte
 // of a path, so the order is that of `LC_ALL=C sort`. Text is held as latin1: a character a byte.
 import { open } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { Failure } from '../../failure.ts'
+import { timeText } from '../../format.ts'
 import type { Entry } from '../../rows.ts'
+import { quote } from '../../shell.ts'
+import { type Noted, openNoted } from './noted.ts'
 
 export type Type = 'f' | 'd' | 'l' | 'p' | 's' | 'b' | 'c'
 export type Line = {
@@ -24,6 +28,12 @@ export type Line = {
   hash: string
   /** '-> TARGET', '=> PATH' (escaped), or empty. */
   link: string
+  /** The manifest has no hash: a check wrote it down. */
+  noted?: true
+  /** Of a transfer, and in no manifest: owner, mode, ACL or xattrs are others than the base's. */
+  touched?: true
+  /** Of a transfer too: of the base's content, and no link to it. */
+  copied?: true
 }
 
 export const header = '# kedge manifest 1: path type mode uid gid size mtime how md5 link'
@@ -34,8 +44,7 @@ export const formatLine = ({ path, type, mode, uid, gid, size, mtime, how, hash,
 export function parseLine(text: string, file: string): Line {
   const cells = text.split('\t')
   const [path = '', type = '', mode = '', uid, gid, size, mtime, how, hash, link] = cells
-  if (cells.length !== 10 || !/^[fdlpsbc]$/.test(type))
-    throw new Failure('damaged', `cannot read '${file}': not a line of a manifest: '${text.slice(0, 80)}'`)
+  if (cells.length !== 10 || !/^[fdlpsbc]$/.test(type)) throw unreadable(file, `not a line of a manifest: '${text.slice(0, 80)}'`)
   return {
     path,
     type: type as Type,
@@ -50,16 +59,27 @@ export function parseLine(text: string, file: string): Line {
   }
 }
 
+/** The files need no manifest: how they come back without it. */
+const unreadable = (file: string, why: string): Failure =>
+  new Failure('damaged', `cannot read '${file}': ${why}`, {
+    hint: `unless it was pruned meanwhile, its files are there: rsync -aHAXS --numeric-ids ${quote(join(dirname(file), 'tree/'))} NEW-FOLDER/`,
+  })
+
 // One buffer for all of it, and small batches: with larger ones V8 makes its heap larger.
 const chunkSize = 16_384
 
-/** The lines of a manifest in batches, with flat memory; `wanted` sees a line as it is, before it costs more. */
+/**
+ * The lines of a manifest in batches, with flat memory, and with the hashes that a check wrote down beside it; `wanted` sees the text of a
+ * line, before it costs more.
+ */
 export async function* readManifest(file: string, wanted?: (text: string) => boolean): AsyncGenerator<Line[]> {
   const handle = await open(file).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw error
-    throw new Failure('damaged', `cannot read '${file}': it is gone`, { hint: 'was the snapshot pruned meanwhile? Its files are in tree/' })
+    throw unreadable(file, 'it is gone')
   })
+  let noted: Noted | undefined
   try {
+    noted = await openNoted(file)
     const buffer = Buffer.allocUnsafe(chunkSize)
     let rest = ''
     for (;;) {
@@ -67,13 +87,21 @@ export async function* readManifest(file: string, wanted?: (text: string) => boo
       if (bytesRead === 0) break
       const lines = (rest + buffer.toString('latin1', 0, bytesRead)).split('\n')
       rest = lines.pop() ?? ''
-      const here = lines.filter((line) => line !== header && (!wanted || wanted(line)))
-      yield here.map((line) => parseLine(line, file))
+      const filled = noted ? await noted.fill(lines) : lines
+      yield filled.flatMap((text, i) => (text === header || (wanted && !wanted(text)) ? [] : lineOf(text, text !== lines[i], file)))
     }
-    if (rest !== '') throw new Failure('damaged', `cannot read '${file}': its last line is cut off`)
+    if (rest !== '') throw unreadable(file, 'its last line is cut off')
+    await noted?.rest()
   } finally {
+    await noted?.end()
     await handle.close()
   }
+}
+
+function lineOf(text: string, noted: boolean, file: string): Line {
+  const line = parseLine(text, file)
+  if (noted) line.noted = true
+  return line
 }
 
 /** The path of a line as the bytes that the file system has. */
@@ -129,10 +157,10 @@ export const toEntry = (line: Line): Entry => ({
   mode: modeText(line.mode),
   uid: line.uid,
   gid: line.gid,
-  mtime: new Date(line.mtime * 1000).toISOString(),
+  mtime: timeText(line.mtime),
 })
 
-type Side<T> = { line: T | undefined; next: () => Promise<void> }
+type Side<T> = { line: T | undefined; next: () => Promise<void>; end: () => Promise<unknown> }
 
 async function side<T>(lines: AsyncGenerator<T[]>): Promise<Side<T>> {
   let batch: T[] = []
@@ -152,6 +180,7 @@ async function side<T>(lines: AsyncGenerator<T[]>): Promise<Side<T>> {
       }
       self.line = batch[at]
     },
+    end: () => lines.return(undefined),
   }
   at = -1
   await self.next()
@@ -165,14 +194,18 @@ export async function* beside<A extends { path: string }, B extends { path: stri
 ): AsyncGenerator<(readonly [A | undefined, B | undefined])[]> {
   const [a, b] = [await side(old), await side(newer)]
   let pairs: (readonly [A | undefined, B | undefined])[] = []
-  while (a.line || b.line) {
-    const order = !a.line ? 1 : !b.line ? -1 : a.line.path < b.line.path ? -1 : a.line.path > b.line.path ? 1 : 0
-    pairs.push([order <= 0 ? a.line : undefined, order >= 0 ? b.line : undefined])
-    if (order <= 0) await a.next()
-    if (order >= 0) await b.next()
-    if (pairs.length < 512) continue
-    yield pairs
-    pairs = []
+  try {
+    while (a.line || b.line) {
+      const order = !a.line ? 1 : !b.line ? -1 : a.line.path < b.line.path ? -1 : a.line.path > b.line.path ? 1 : 0
+      pairs.push([order <= 0 ? a.line : undefined, order >= 0 ? b.line : undefined])
+      if (order <= 0) await a.next()
+      if (order >= 0) await b.next()
+      if (pairs.length < 512) continue
+      yield pairs
+      pairs = []
+    }
+    if (pairs.length > 0) yield pairs
+  } finally {
+    for (const each of [a, b]) await each.end() // one of them is open where the other could not be read, or nobody wants the rest
   }
-  if (pairs.length > 0) yield pairs
 }

@@ -7,7 +7,7 @@ import { Failure } from '../../failure.ts'
 import { bareFolder, unmounted } from '../../mountpoint.ts'
 import { comment, shown } from '../../shell.ts'
 import { idsIn } from './snapshots.ts'
-import { openStore, ownersOf, rootOf } from './store.ts'
+import { ownersOf, pinnedStore, rootOf } from './store.ts'
 import { startTool } from './tool.ts'
 
 // What of the saved files may run as another user, or is a device, does nothing there.
@@ -28,7 +28,7 @@ exec >/dev/null 2>&1
 while [ "$2" -ef "$1" ]; do sleep 1; done`
 
 const mount: VerbOf<'mount'> = async function* (target, { at }, context) {
-  openStore(target)
+  pinnedStore(target, context)
   const roots = ownersOf(target).map((owner) => rootOf(target, owner))
   const folders = roots.filter((root) => idsIn(root).length > 0).map((root) => join(root, 'snapshots'))
   const [from, second] = folders

@@ -14,16 +14,24 @@ type Frame = { readonly items: readonly Item[]; next: number }
 const slash = Buffer.from('/')
 const size = 1024
 
-/** Batches. Holds the names of the folders on the way down, no more. Throws what the system says of a folder that cannot be read. */
-export async function* ordered(tree: string, signal: RunContext['signal']): AsyncGenerator<Seen[]> {
+/** Hears of a path that cannot be looked at (a folder: with all that lies below it), and why; throws where that ends it all. */
+export type Refused = (path: string, error: unknown) => void
+
+/** Batches. Holds the names of the folders on the way down, no more. What is gone meanwhile is left out. */
+export async function* ordered(tree: string, signal: RunContext['signal'], refused: Refused): AsyncGenerator<Seen[]> {
   const root = Buffer.from(tree)
-  const frames: Frame[] = [{ items: itemsIn(root, '', [{ key: '.', at: root, below: false }]), next: 0 }]
+  const items = (folder: Buffer, prefix: string, more: readonly Item[]) =>
+    unlessRefused(() => itemsIn(folder, prefix, more), prefix === '' ? '.' : prefix.slice(0, -1), refused) ?? more
+  const frames: Frame[] = [{ items: items(root, '', [{ key: '.', at: root, below: false }]), next: 0 }]
   let batch: Seen[] = []
   for (let frame = frames.at(-1); frame; frame = frames.at(-1)) {
     const item = frame.items[frame.next++]
     if (!item) frames.pop()
-    else if (item.below) frames.push({ items: itemsIn(item.at, item.key, []), next: 0 })
-    else batch.push({ path: item.key, at: item.at, stat: lstatSync(item.at, { bigint: true }) })
+    else if (item.below) frames.push({ items: items(item.at, item.key, []), next: 0 })
+    else {
+      const stat = unlessRefused(() => lstatSync(item.at, { bigint: true }), item.key, refused)
+      if (stat) batch.push({ path: item.key, at: item.at, stat })
+    }
     if (batch.length < size) continue
     yield batch
     batch = []
@@ -31,6 +39,16 @@ export async function* ordered(tree: string, signal: RunContext['signal']): Asyn
     signal.throwIfAborted()
   }
   yield batch
+}
+
+function unlessRefused<T>(look: () => T, path: string, refused: Refused): T | undefined {
+  try {
+    return look()
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code !== 'ENOENT' && code !== 'ENOTDIR') refused(path, error)
+    return undefined
+  }
 }
 
 function itemsIn(folder: Buffer, prefix: string, more: readonly Item[]): Item[] {

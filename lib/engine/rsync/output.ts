@@ -7,9 +7,13 @@ const types: Readonly<Record<string, Type>> = { f: 'f', d: 'd', L: 'l', D: 'b', 
 let day = ''
 let dayStart = 0
 
-/** '2026/11/20-13:54:37', UTC, in seconds since 1970. */
+/**
+ * '2026/11/20-13:54:37', UTC, in seconds since 1970. NaN for a year that has not four digits: rsync writes '-829' for the year 829 and the
+ * one before Christ alike, and cuts longer ones off behind the minutes; the file itself has to tell.
+ */
 function seconds(text: string): number {
-  const cut = text.indexOf('-', 1)
+  if (!/^\d{4}\//.test(text)) return Number.NaN
+  const cut = text.indexOf('-')
   const date = text.slice(0, cut)
   if (date !== day) {
     const [year, month, of] = date.split('/').map(Number)
@@ -58,8 +62,10 @@ export function parseItem(text: string): Line | undefined {
   const hash = after.slice(0, 32).trim()
   const link = after.slice(33)
   const sent = text[at]
-  // Blanks behind it: nothing had to be set.
-  const same = sent !== '>' && text.slice(at + 2, at + 11) === '         '
+  const flags = text.slice(at + 2, at + 11)
+  // Blanks behind it: nothing had to be set. A file that could not be linked to its base is a copy of it: 'cf', measured with 3.2.7 and 3.5.0.
+  const copied = sent === 'c' && type === 'f'
+  const same = sent !== '>' && !copied && flags === '         '
   return {
     path: tidy(text.slice(0, end)),
     type,
@@ -71,6 +77,8 @@ export function parseItem(text: string): Line | undefined {
     how: same ? '=' : '>',
     hash: /^[0-9a-f]{32}$/.test(hash) ? hash : '',
     link: link.startsWith('=> ') ? `=> ${tidy(link.slice(3))}` : escaped(link),
+    ...(/[pogax]/.test(flags) && { touched: true as const }),
+    ...(copied && flags.trim() === '' && { copied: true as const }),
   }
 }
 

@@ -1,34 +1,48 @@
 // Files that were cut off. rsync keeps what it has of one in a folder beside its place; a run into a new tree finds it only there.
-import { existsSync, lstatSync, mkdirSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { existsSync, lstatSync, mkdirSync, renameSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { basename, dirname, join, normalize } from 'node:path'
 import type { RunContext, Target } from '../../contract.ts'
 import { partialName } from './argv.ts'
+import { escapePath, readManifest } from './manifest.ts'
 import { startTool } from './tool.ts'
 
-/** The time of a folder that was made for a part of a file: rsync gives it its own, if the source has the folder. */
-const untouched = 1
+export type Salvage = {
+  /** Where each part lies now, and where it lay. */
+  readonly moved: readonly { readonly from: string; readonly to: string }[]
+  /** Folders below the tree that were made for them, the outer ones first. */
+  readonly made: readonly string[]
+}
+
+export const nothing: Salvage = { moved: [], made: [] }
 
 /**
  * Moves the parts from unfinished trees to the same place in a new one. rsync writes into them, so only what has no other name is moved:
- * the part of a file, or, where rsync was killed, its temporary file. Returns the folders that it made for them, the outer ones first.
+ * the part of a file, or, where rsync was killed, its temporary file.
  */
-export async function salvage(target: Target, unfinished: readonly string[], dir: string, context: RunContext): Promise<string[]> {
+export async function salvage(target: Target, unfinished: readonly string[], dir: string, context: RunContext): Promise<Salvage> {
   const made = new Set<string>()
+  const moved: { from: string; to: string }[] = []
   const tree = join(dir, 'tree')
   for (const from of unfinished) {
     const old = join(from, 'tree')
     const named = ['(', '-path', `*/${partialName}/*`, '-o', '-name', '.?*.??????', '-size', '+2047', ')']
     for (const path of await find(target, ['find', '.', '-type', 'f', '-links', '1', ...named, '-print0'], old, context)) {
-      const to = place(path)
+      const to = normalize(place(path))
       if (existsSync(join(tree, to)) || lstatSync(join(old, path)).nlink !== 1) continue
       for (const folder of above(to)) if (!existsSync(join(tree, folder))) made.add(folder)
       mkdirSync(dirname(join(tree, to)), { recursive: true, mode: 0o700 })
-      renameSync(join(old, path), join(tree, to))
+      const move = { from: join(old, path), to: join(tree, to) }
+      renameSync(move.from, move.to)
+      moved.push(move)
     }
   }
-  const folders = [...made].map((folder) => join(tree, folder))
-  for (const folder of folders) utimesSync(folder, untouched, untouched)
-  return folders
+  return { moved, made: [...made] }
+}
+
+/** Parts that no file made use of go back to the unfinished trees, for the next run. */
+export function giveBack({ moved }: Salvage): void {
+  for (const { from, to } of moved) if (existsSync(to)) renameSync(to, from)
 }
 
 /** Where the part of a file belongs: '.big.X1y2Z3' is rsync's name for a file that it writes. */
@@ -44,18 +58,30 @@ function above(path: string): string[] {
   return folder === '.' ? [] : [...above(folder), folder]
 }
 
-/** Takes out of a tree the parts that no file made use of, and the folders of those whose place is gone at the source. */
+/** Folders a process: far below any limit of argv. */
+const batch = 200
+
+/**
+ * Takes out of a tree the parts that no file made use of, and then what is empty of the folders that were made for them, where the manifest
+ * does not name it: its place is gone at the source. What lies above keeps its time.
+ */
 export async function sweep(target: Target, dir: string, made: readonly string[], context: RunContext): Promise<void> {
-  const gone = made.filter((folder) => statSync(folder, { throwIfNoEntry: false })?.mtimeMs === untouched * 1000)
-  for (const folder of gone) rmSync(folder, { recursive: true, force: true })
-  await startTool(
-    target,
-    ['find', join(dir, 'tree'), '-type', 'd', '-name', partialName, '-prune', '-exec', 'rm', '-rf', '{}', '+'],
-    context,
-    {
-      stdout: 'ignore',
-    },
-  ).done
+  const time = join(dir, 'time')
+  const take = (remove: string) => ['sh', '-c', `for f do touch -r "\${f%/*}" "$0"; ${remove} "$f"; touch -r "$0" "\${f%/*}"; done`, time]
+  const tool = (command: readonly string[]) => startTool(target, command, context, { stdout: 'ignore' }).done
+  const tree = join(dir, 'tree')
+  await tool(['find', tree, '-type', 'd', '-name', partialName, '-prune', '-exec', ...take('rm -rf'), '{}', '+'])
+  const gone = (await unnamed(dir, made)).reverse().map((folder) => join(tree, folder))
+  for (let at = 0; at < gone.length; at += batch) await tool([...take('rmdir'), ...gone.slice(at, at + batch)])
+  await rm(time, { force: true })
+}
+
+/** Those of the folders that are not in the manifest. */
+async function unnamed(dir: string, folders: readonly string[]): Promise<string[]> {
+  if (folders.length === 0) return []
+  const left = new Map(folders.map((folder) => [escapePath(Buffer.from(folder)), folder]))
+  for await (const lines of readManifest(join(dir, 'manifest'))) for (const { path, type } of lines) if (type === 'd') left.delete(path)
+  return [...left.values()]
 }
 
 /** A name that is not UTF-8 is left out: its file is begun anew. */

@@ -2,6 +2,8 @@
 import type { BigIntStats } from 'node:fs'
 import { lstat } from 'node:fs/promises'
 import type { RunContext } from '../../contract.ts'
+import { Failure } from '../../failure.ts'
+import { many, timeText } from '../../format.ts'
 import { incomplete } from '../../restoring.ts'
 import { type Line, pathBytes } from './manifest.ts'
 import { md5Of } from './md5.ts'
@@ -46,9 +48,28 @@ export async function proveRestored(
     }
   }
   if (wrong.size > 0) throw incomplete(action, wrong, lost ? 'damaged' : 'tool')
-  if (unknown > 0) context.warn(`${unknown} files have no known hash: compared by size, mode and time only`)
+  if (unknown > 0) context.warn(`${many(unknown, 'file has', 'files have')} no known hash: compared by size, mode and time only`)
   if (closed > 0)
-    context.warn(`${closed} entries were not looked at again: their modes keep you out`, ...(verify ? (['permission'] as const) : []))
+    context.warn(
+      `${many(closed, 'entry was not looked at again: its mode keeps', 'entries were not looked at again: their modes keep')} you out`,
+      ...(verify ? (['permission'] as const) : []),
+    )
+}
+
+/** Before anything is deleted for it: Failure `damaged` where the snapshot itself lacks an entry that its manifest names. */
+export async function proveWhole(entries: AsyncIterable<readonly Selected[]>, tree: string, action: string): Promise<void> {
+  const lost: string[] = []
+  for await (const batch of entries)
+    for (const { line, path } of batch) if (lost.length < mostNamed && !(await isKept(below(tree, line), line))) lost.push(path)
+  if (lost.length === 0) return
+  const named = lost.slice(0, 10).map((path) => `'${path}'`)
+  throw new Failure(
+    'damaged',
+    `cannot ${action}: the snapshot has lost ${named.join(', ')}${lost.length > named.length ? ' and more' : ''}`,
+    {
+      hint: 'nothing was deleted: what lies there may be the last copy; without --delete the rest is restored',
+    },
+  )
 }
 
 export const isDevice = ({ type }: Pick<Line, 'type'>): boolean => type === 'b' || type === 'c'
@@ -99,5 +120,5 @@ function differenceOf(line: Line, stat: BigIntStats, { verify, settled }: { veri
   if (root && (uid !== line.uid || gid !== line.gid)) return `it belongs to ${uid}:${gid}, saved was ${line.uid}:${line.gid}`
   // Times of folders change with what is put into them beside the restore.
   const same = seconds(stat) === line.mtime || (line.type === 'd' && !settled)
-  return same ? undefined : `it has the time ${stat.mtime.toISOString()}, saved was ${new Date(line.mtime * 1000).toISOString()}`
+  return same ? undefined : `it has the time ${timeText(seconds(stat))}, saved was ${timeText(line.mtime)}`
 }

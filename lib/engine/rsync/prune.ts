@@ -6,10 +6,11 @@ import { type Drawn, draw, keepsAll, limitOf, objections, rehearsed } from '../.
 import type { CommandLine, Snapshot } from '../../rows.ts'
 import { comment } from '../../shell.ts'
 import { byHand, type Doomed, refusalsByHand, takeAway } from './doomed.ts'
-import { freedBy } from './freed.ts'
+import { freedBy, inventory } from './freed.ts'
 import { incompleteOf } from './incomplete.ts'
+import { prunedOwners } from './neighbours.ts'
 import { type Found, snapshotsOf } from './snapshots.ts'
-import { openStore, rootOf, verifyIdentity } from './store.ts'
+import { openStore, rootOf, storeOf, verifyIdentity } from './store.ts'
 import { takeStoreLocks } from './storelock.ts'
 import { explain } from './tool.ts'
 
@@ -20,7 +21,7 @@ const prune: VerbOf<'prune'> = async function* (target, options, context) {
     const { scheduleOf, simulation } = await import('../../simulation.ts')
     scheduleOf(target)
     if (context.mode === 'explain') yield explain(target, ['ls', '-r', `${rootOf(target)}/snapshots`])
-    else yield await simulation(target, options.simulate, (await snapshotsOf(target, context)).rows)
+    else yield await simulation(target, options.simulate, (await readPruned(target, context)).rows)
     return
   }
   const store = target.env.STORE_ID || openStore(target).id
@@ -32,21 +33,23 @@ const prune: VerbOf<'prune'> = async function* (target, options, context) {
   }
   verifyIdentity(target, context, 'prune')
   if (context.mode === 'dry-run') {
-    const read = await snapshotsOf(target, context)
+    const read = await readPruned(target, context)
     const drawn = draw(target, read.rows, options, plan, context)
     yield drawn.rows
     yield await incompleteOf(target, context)
+    const amid = inventory(storeOf(target))
     const freed = await freedBy(
       doomedOf(target, drawn, read).map(({ dir }) => dir),
       context,
     )
-    yield await rehearsed(target, drawn, { ...plan, ...(freed && { freed: freed.bytes }) }, context)
+    yield await rehearsed(target, drawn, { ...plan, ...(freed && { freed: { bytes: freed.bytes, amid } }) }, context)
     return
   }
   const lock = await takeStoreLocks(target, context, 'prune')
   try {
-    const read = await snapshotsOf(target, context)
+    const read = await readPruned(target, context)
     const drawn = draw(target, read.rows, options, plan, context)
+    const amid = inventory(storeOf(target))
     const { gone } = await takeAway(target, doomedOf(target, drawn, read), 'prune', lock.context)
     const { rows, ids, limit, result } = drawn
     const { later } = result
@@ -56,13 +59,16 @@ const prune: VerbOf<'prune'> = async function* (target, options, context) {
     } finally {
       await gone
     }
-    const freed = saved?.ids.length === ids.length && saved.freed !== undefined ? { freed: saved.freed } : {}
+    const freed = saved?.ids.length === ids.length && saved.amid === amid && saved.freed !== undefined ? { freed: saved.freed } : {}
     yield { ...result, deleted: ids.length, kept: rows.length - ids.length - later, ...freed }
   } finally {
     await lock.release()
   }
 }
 export default prune
+
+const readPruned = async (target: Target, context: RunContext): Promise<Read> =>
+  await snapshotsOf(target, context, await prunedOwners(target, context.log))
 
 /** The oldest first, so that what an interruption leaves is the newest. Snapshots of two targets may have one id. */
 function doomedOf(target: Target, { rows }: Drawn, read: Read): Doomed[] {
@@ -82,7 +88,7 @@ async function* explained(
   plan: { store: string; saved: SavedPlan | undefined },
   context: RunContext,
 ): AsyncGenerator<CommandLine> {
-  const read = await snapshotsOf(target, context)
+  const read = await readPruned(target, context)
   const refused = objections(target, read.rows, new Date()).filter(({ guard }) => !context.forced.has(guard))
   for (const { message } of refused) yield comment(message)
   if (refused.length > 0) return

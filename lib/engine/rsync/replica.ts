@@ -8,6 +8,7 @@ import { Failure } from '../../failure.ts'
 import { parseSize, shortId } from '../../format.ts'
 import { hasNanoseconds, mostBases } from './argv.ts'
 import { failureOf } from './errors.ts'
+import { keepsFractions } from './fractions.ts'
 import { readManifest } from './manifest.ts'
 import { publish } from './publish.ts'
 import { removeAside, setAside } from './removal.ts'
@@ -15,7 +16,6 @@ import { type Found, manifestOf, ownerOf, type Stored, treeOf } from './snapshot
 import { rootOf, storeOf } from './store.ts'
 import { startTool } from './tool.ts'
 import type { Version } from './version.ts'
-
 
 /** Where it lies in another store, or would. */
 export const placeIn = (to: Target, found: Pick<Found, 'dir' | 'id'>): string => join(rootOf(to, ownerOf(found)), 'snapshots', found.id)
@@ -40,7 +40,7 @@ export function copyArgs(to: Target, found: Pick<Found, 'dir' | 'fake'>, tree: s
     'rsync',
     found.fake ? '-aHASXX' : '-aHAXS',
     '--numeric-ids',
-    ...(hasNanoseconds({ here: rsync, there: undefined }) ? ['--modify-window=-1'] : []),
+    ...(keepsFractions(storeOf(to)) && hasNanoseconds({ here: rsync, there: undefined }) ? ['--modify-window=-1'] : []),
     ...(limit ? [`--bwlimit=${Math.max(1, Math.round(limit / 1024))}`] : []),
     ...bases.slice(0, mostBases).map((base) => `--link-dest=${base}`),
     '--',
@@ -48,6 +48,9 @@ export function copyArgs(to: Target, found: Pick<Found, 'dir' | 'fake'>, tree: s
     `${tree}/`,
   ]
 }
+
+/** What lies beside a snapshot's manifest and not every one has. */
+export const besidesIn = (found: Found): string[] => ['hashes', 'hold'].filter((name) => existsSync(join(found.dir, name)))
 
 /** Copies it, and publishes the copy, linked to those of `kin` (ids) that are there. False where it was pruned meanwhile. The caller holds the locks of both stores. */
 export async function replicate(to: Target, found: Found, kin: readonly string[], rsync: Version, context: RunContext): Promise<boolean> {
@@ -60,16 +63,27 @@ export async function replicate(to: Target, found: Found, kin: readonly string[]
   const copies = kin.map((id) => join(root, 'snapshots', id, 'tree'))
   const bases = [...cuts, ...copies.filter((base) => existsSync(base))]
   const action = `copy snapshot ${shortId(found.id)} to '${storeOf(to)}'`
-  await transfer(to, copyArgs(to, found, tree, bases, rsync), action, found, context).catch(unlessPruned(found))
+  try {
+    await transfer(to, copyArgs(to, found, tree, bases, rsync), action, found, context).catch(unlessPruned(found))
+    if (existsSync(found.dir)) await compare(found, tree, action)
+  } catch (error) {
+    // What is damaged is copied no better by the next run: that begins anew once it is mended.
+    if (error instanceof Failure && error.class === 'damaged') await discard()
+    throw error
+  }
   const gone = !existsSync(found.dir)
   if (!gone) {
-    for (const name of ['manifest', ...(found.held ? ['hold'] : [])]) await copyFile(join(found.dir, name), join(dir, name))
-    await compare(found, tree, action)
+    for (const name of ['manifest', ...besidesIn(found)]) await copyFile(join(found.dir, name), join(dir, name))
     for (const cut of cuts) await setAside(root, cut)
     await publish(to, root, dir, JSON.parse(await readFile(join(found.dir, 'snapshot.json'), 'utf8')) as Stored, context)
-  } else await setAside(root, dir)
-  await removeAside(to, root, context)
+    await removeAside(to, root, context)
+  } else await discard()
   return !gone
+
+  async function discard(): Promise<void> {
+    await setAside(root, dir)
+    await removeAside(to, root, context)
+  }
 }
 
 /**
@@ -84,7 +98,7 @@ async function asideCuts(dir: string): Promise<string[]> {
     await rename(join(dir, 'tree'), join(dir, `cut-${next}`))
     numbers.unshift(next)
   }
-  for (const name of ['manifest', 'snapshot.json', 'hold']) await rm(join(dir, name), { force: true })
+  for (const name of ['manifest', 'snapshot.json', 'hashes', 'hold']) await rm(join(dir, name), { force: true })
   return numbers.map((number) => join(dir, `cut-${number}`))
 }
 
@@ -92,6 +106,9 @@ async function asideCuts(dir: string): Promise<string[]> {
 const unlessPruned = (found: Found) => (error: unknown) => {
   if (!(error instanceof Failure) || existsSync(found.dir)) throw error
 }
+
+/** A file or a folder of the first store that its disk does not give; the sender reads. Before 3.2 rsync does not tell who speaks. */
+const unread = /(?:\[sender\]|read errors mapping).*: Input\/output error/
 
 async function transfer(to: Target, args: readonly string[], action: string, found: Found, context: RunContext): Promise<void> {
   const [rsync = '', ...rest] = args
@@ -104,7 +121,10 @@ async function transfer(to: Target, args: readonly string[], action: string, fou
       context.progress({ done, files, what: shortId(found.id) })
     }
     const exit = await child.done
-    if (exit.status !== 0) throw failureOf(action, exit, { remote: false })
+    if (exit.status === 0) return
+    const failure = failureOf(action, exit, { remote: false })
+    if (!unread.test(exit.stderr)) throw failure
+    throw new Failure('damaged', failure.message, { hint: `the disk under '${found.dir}' cannot be read: look at the system's log` })
   } finally {
     child.end()
     await child.done.catch(() => undefined) // judged above

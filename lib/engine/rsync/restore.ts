@@ -3,12 +3,13 @@ import { existsSync, realpathSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { field, many } from '../../format.ts'
 import { checkEmpty } from '../../place.ts'
 import { checkSingle, type Hand, held, planRestore, restoring, tally } from '../../restoring.ts'
 import { isRemote } from '../../source/ssh.ts'
 import { bring, listArgs, makeRoom, moveOf, pathArgs } from './bring.ts'
 import { restoredByHand } from './byhand.ts'
-import { isDevice, proveRestored } from './proven.ts'
+import { isDevice, proveRestored, proveWhole } from './proven.ts'
 import { aboveArgs, listOf, type Planned, routeOf } from './route.ts'
 import { bytesOnDisk, type Selected, selected } from './selected.ts'
 import { snapshotsOf } from './snapshots.ts'
@@ -65,14 +66,17 @@ function handOf(target: Target, context: RunContext): Hand<Planned> {
     async count(job) {
       let devices = 0
       const counted = await tally(counting(entries(job), (line) => (devices += isDevice(line) ? 1 : 0)))
-      if (devices > 0 && process.geteuid?.() !== 0) context.warn(`${devices} devices are left out: only root can make them`, 'permission')
+      if (devices > 0 && process.geteuid?.() !== 0)
+        context.warn(`${many(devices, 'device is', 'devices are')} left out: only root can make them`, 'permission')
       return counted
     },
     bytesOnDisk: (job) => bytesOnDisk(() => entries(job)),
     async surplus(job) {
-      const found = await surplus(target, job.move.tree, held(job), job.how)
-      doomed.set(job, found)
-      return found.map(({ shown }) => shown)
+      await proveWhole(entries(job), job.move.tree, job.action)
+      const found = await surplus(target, { tree: job.move.tree, saved: job.found.paths, roots: held(job), choice: job.how })
+      doomed.set(job, found.doomed)
+      for (const path of found.left) context.log(`left '${field(path)}': a cache, which the backup leaves out`)
+      return found.doomed.map(({ shown }) => shown)
     },
     async bring(job, { bytes }) {
       const { move, route, how, action } = job

@@ -181,7 +181,8 @@ const escaped = (char: string): string => (/[\w.,:;@%+=~ ]/.test(char) ? char : 
 /** What a folder with a CACHEDIR.TAG holds; the tag itself stays where `keep` says so. `folder`: its path, a character a byte. */
 export function cacheRules(folder: string, keep: boolean): Rule[] {
   const literal = folder.replace(/[\\*?[\]]/g, '\\$&')
-  return [...(keep ? [`+ ${literal}/CACHEDIR.TAG`] : []), `- ${literal}/*`]
+  const plain = !/[*?[]/.test(folder) // then a backslash is one, and not before another
+  return [...(keep ? [`+ ${plain ? folder : literal}/CACHEDIR.TAG`] : []), `- ${literal}/*`]
 }
 
 /** Folders that stay out whatever the patterns say. */

@@ -1,6 +1,6 @@
 // One transfer: rsync into a new tree, its output read while it grows, what it says on stderr kept, and at the end the manifest.
 import { closeSync, openSync, readSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Child, Exit } from '../../child.ts'
 import type { RunContext, Target } from '../../contract.ts'
@@ -10,7 +10,7 @@ import { escapePath, formatLine, type Line, parseLine, readManifest } from './ma
 import { parseItem } from './output.ts'
 import { kindsIn } from './special.ts'
 import { startTool } from './tool.ts'
-import { hear, noTrouble, type Trouble } from './trouble.ts'
+import { hear, hearAside, noTrouble, type Trouble } from './trouble.ts'
 
 export type Work = {
   /** incomplete/ID: rsync's output lies in it beside the tree, so that what was saved is known even where kedge is killed. */
@@ -63,10 +63,13 @@ export async function transfer(target: Target, work: Work, context: RunContext):
     let last = ''
     for (const each of lines) {
       const line = parseItem(each)
-      if (!line) continue
+      if (!line) {
+        hearAside(trouble, each)
+        continue
+      }
       onItem(line)
       last = line.path
-      text += `${formatLine(line)}\n`
+      text += `${formatLine(line)}${line.touched ? touched : line.copied ? copied : ''}\n`
     }
     if (last !== '') report(`/${last}`)
     await sorted.add(text)
@@ -96,8 +99,9 @@ export async function transfer(target: Target, work: Work, context: RunContext):
         try {
           return await writeManifest({
             lines: sorted.lines(),
-            known: [...work.manifests.map((file) => seeker(readManifest(file), damaged)), ...unfinished.map(({ seek }) => seek)],
-            based: work.manifests.length > 0,
+            known: [...work.manifests.map((file) => seeker(readManifest(file), damaged)), ...unfinished.map(({ known }) => known)],
+            bases: work.manifests.length,
+            trees: [...work.manifests.map(dirname), ...work.unfinished].map((folder) => join(folder, 'tree')),
             dir: work.dir,
             tree: join(work.dir, 'tree'),
             sources: new Set(work.sources.map((path) => escapePath(Buffer.from(path.slice(1))) || '.')),
@@ -144,6 +148,14 @@ async function readGrowing(descriptor: number, { over, ended }: Growth, use: (li
 /** Milliseconds between two looks at the output. */
 const pause = 30
 
+/** Behind a line, for sort: what no manifest has. A line without them ends in its link, which is '-' or begins with an arrow. */
+const [touched, copied] = ['\tt', '\tc']
+
+function parseMarked(text: string, file: string): Line {
+  const line = parseLine(text.endsWith(touched) || text.endsWith(copied) ? text.slice(0, -2) : text, file)
+  return { ...line, ...(text.endsWith(touched) && { touched: true }), ...(text.endsWith(copied) && { copied: true }) }
+}
+
 /** sort(1), fed while rsync works. */
 function startSort(target: Target, dir: string, context: RunContext) {
   const child = startTool(target, ['sort', '-T', dir], context, { stdin: 'pipe' })
@@ -169,7 +181,7 @@ async function* linesOf(child: Child, dir: string): AsyncGenerator<Line[]> {
   for await (const chunk of child.stdout ?? []) {
     const lines = (rest + (chunk as Buffer).toString('latin1')).split('\n')
     rest = lines.pop() ?? ''
-    yield lines.map((line) => parseLine(line, join(dir, 'output')))
+    yield lines.map((line) => parseMarked(line, join(dir, 'output')))
   }
   const { status, stderr } = await child.done
   if (status === 0) return
@@ -180,7 +192,7 @@ async function* linesOf(child: Child, dir: string): AsyncGenerator<Line[]> {
 }
 
 /** What an unfinished run had saved, by its output: a line that is cut off is left out. */
-function sortedOutput(target: Target, unfinished: string, dir: string, context: RunContext): { seek: Seeker; discard: () => void } {
+function sortedOutput(target: Target, unfinished: string, dir: string, context: RunContext): { known: Seeker; discard: () => void } {
   const sorted = startSort(target, dir, context)
   const feeding = feed(outputOf(unfinished), sorted.add)
   feeding.catch(() => undefined) // thrown by the first look
@@ -188,7 +200,7 @@ function sortedOutput(target: Target, unfinished: string, dir: string, context: 
     await feeding
     yield* sorted.lines()
   }
-  return { seek: seeker(lines(), () => undefined), discard: sorted.discard }
+  return { known: seeker(lines(), () => undefined), discard: sorted.discard }
 }
 
 async function feed(file: string, add: (text: string) => Promise<void>): Promise<void> {

@@ -8,16 +8,20 @@ import type { Summary } from '../../rows.ts'
 import { type Both, backupArgs } from './argv.ts'
 import { type Bases, basesOf } from './bases.ts'
 import { cachesOf } from './caches.ts'
-import { salvage, sweep } from './parts.ts'
+import { keepsFractions } from './fractions.ts'
+import { judged } from './lost.ts'
+import { giveBack, nothing, salvage, sweep } from './parts.ts'
 import { begin, publish } from './publish.ts'
 import { retrying } from './retry.ts'
 import { type Rule, rulesFile } from './rules.ts'
 import { transfer, type Work } from './save.ts'
 import { manifestOf, treeOf } from './snapshots.ts'
 import { goneSources } from './source.ts'
-import { startTool } from './tool.ts'
-import { dropEmpty, leavesRoom, useUp } from './unfinished.ts'
+import { storeOf } from './store.ts'
+import { dropEmpty, makeRoom, useUp } from './unfinished.ts'
 import { type Job, judge, told } from './verdict.ts'
+
+const removed = 'free some space, or kedge prune; what came had to be removed: no run could have begun beside it'
 
 export async function savePaths(target: Target, job: Job, context: RunContext): Promise<Summary> {
   let caches: Rule[] | undefined
@@ -28,9 +32,9 @@ export async function savePaths(target: Target, job: Job, context: RunContext): 
       const started = new Date()
       const { id, dir } = await begin(job.root, started)
       const { paths, patterns, control } = job.source
-      caches ??= await cachesOf(target, both, { sources: paths, patterns, dir, control }, context)
-      const made = await salvage(target, bases.unfinished, dir, context)
-      const work = workOf(target, job, both, bases, [...caches, ...job.source.rules], dir, made.length > 0)
+      caches ??= await (job.caches ?? cachesOf(target, both, { sources: paths, patterns, dir, control }, context))
+      const parts = job.names ? nothing : await salvage(target, bases.unfinished, dir, context)
+      const work = workOf(target, job, both, bases, [...caches, ...job.source.rules], dir, parts.moved.length > 0)
       const { exit, trouble, finish, discard } = await transfer(target, work, context)
       const again = [...trouble.lacks].filter((letter) => !both.without.has(letter))
       if (again.length > 0 && ![0, 23, 24].includes(exit.status)) {
@@ -51,18 +55,21 @@ export async function savePaths(target: Target, job: Job, context: RunContext): 
         discard()
         // The part of a file for which there was no room would only keep it from other files.
         if (error instanceof Failure && error.class === 'space') {
-          await sweep(target, dir, made, context)
-          if (!(await leavesRoom(dir))) await startTool(target, ['rm', '-rf', dir], context, { stdout: 'ignore' }).done
+          await sweep(target, dir, [], context)
+          if (await makeRoom(job.root, target, dir, context)) throw new Failure('space', error.message, { hint: removed, cause: error })
         }
         await dropEmpty(dir)
         throw error
       }
       const counts = await finish()
-      if (exit.status !== 0 || made.length > 0) await sweep(target, dir, made, context)
+      const { summary, stored } = await judged(target, told(target, job, { exit, id, started, bases, counts, trouble, both }, context))
+      const whole = !job.names && !summary.partial
+      if (!whole) giveBack(parts)
+      if (exit.status !== 0 || parts.moved.length > 0) await sweep(target, dir, parts.made, context)
       for (const file of ['output', 'rules', 'names']) await rm(join(dir, file), { force: true })
-      const { summary, stored } = told(target, job, { id, started, bases, counts, trouble, both }, context)
       await publish(target, job.root, dir, stored, context)
-      await useUp(job.root, target, bases.unfinished, id, context)
+      // Where something is missing the unfinished tree may hold it.
+      if (whole) await useUp(job.root, target, bases.unfinished, id, context)
       return summary
     }
   })
@@ -91,6 +98,7 @@ export function workOf(
     to: join(dir, 'tree/'),
     resume,
     dryRun,
+    fine: keepsFractions(storeOf(target)),
     control: source.control,
   })
   return {

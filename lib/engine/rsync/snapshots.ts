@@ -3,10 +3,10 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
-import { readMarks } from '../../marks.ts'
+import { type Marks, readMarks } from '../../marks.ts'
 import type { Snapshot } from '../../rows.ts'
 import { holdTag, partialTag, pick } from '../../snapshots.ts'
-import { openStore, ownersOf, rootOf } from './store.ts'
+import { ownersOf, pinnedStore, rootOf } from './store.ts'
 
 /** snapshot.json: never changed once it is published. Times RFC 3339 with milliseconds, sizes bytes, spans seconds. */
 export type Stored = {
@@ -37,13 +37,18 @@ export type Stored = {
     readonly unreadable: number
     readonly vanished: number
   }
-  /** `live`: read while it was in use, and nothing vanished meanwhile; `vanished`: something did; `producer`: a stream; `unknown`: adopted. */
-  readonly consistency: 'live' | 'vanished' | 'producer' | 'unknown'
+  /**
+   * `live`: read while it was in use, and nothing changed meanwhile; `vanished`: something went; `changed`: files were written to while they
+   * were read; `producer`: a stream; `unknown`: adopted.
+   */
+  readonly consistency: 'live' | 'vanished' | 'changed' | 'producer' | 'unknown'
   readonly tools: { readonly kedge: string; readonly rsync?: string; readonly remote?: string }
   /** Owners, modes and devices lie in xattrs (rsync --fake-super), since no root wrote it. */
   readonly fake?: true
   /** Of another tool's tree: where it lay. */
   readonly adopted?: string
+  /** Why it is not to be trusted, until it is accepted. */
+  readonly suspect?: string
   readonly seconds: number
 }
 /** `dir`: its folder; `held`: a file `hold` lies in it. */
@@ -73,7 +78,12 @@ export function readStored(dir: string): Found | undefined {
   const file = join(dir, 'snapshot.json')
   try {
     const stored = JSON.parse(readFileSync(file, 'utf8')) as Stored
-    if (stored.format === 1 && dir.endsWith(`/${stored.id}`)) return { ...stored, dir, held: existsSync(join(dir, 'hold')) }
+    const { format, id } = stored
+    if (format === 1 && dir.endsWith(`/${id}`)) return { ...stored, dir, held: existsSync(join(dir, 'hold')) }
+    if (format === 1 && idPattern.test(id))
+      throw new Failure('damaged', `'${dir}' is a copy of snapshot '${id}', as its snapshot.json says, and no snapshot of its own`, {
+        hint: 'move it out of snapshots; kedge hold keeps a snapshot, kedge copy brings it to another store',
+      })
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT' && !existsSync(dir)) return undefined // another host's prune was faster
@@ -82,9 +92,12 @@ export function readStored(dir: string): Found | undefined {
   throw new Failure('damaged', `snapshot '${dir}' has no snapshot.json that tells what it is`, { hint: 'its files are in its folder tree' })
 }
 
-/** All snapshots that are the target's, the newest first. A damaged one is warned of and left out. Failure `missing` without a store. */
-export function storedOf(target: Target, context: Pick<RunContext, 'warn'>, owners = ownersOf(target)): Found[] {
-  openStore(target)
+/** What reading asks of a run. */
+export type Reading = Pick<RunContext, 'warn' | 'forced'>
+
+/** All snapshots that are the target's, the newest first. A damaged one is warned of and left out. Failures as of `pinnedStore`. */
+export function storedOf(target: Target, context: Reading, owners = ownersOf(target)): Found[] {
+  pinnedStore(target, context)
   const found: Found[] = []
   for (const owner of owners) {
     const root = rootOf(target, owner)
@@ -104,9 +117,25 @@ export function storedOf(target: Target, context: Pick<RunContext, 'warn'>, owne
 /** Whose it is: STORE/OWNER/snapshots/ID. */
 export const ownerOf = ({ dir }: Pick<Found, 'dir'>): string => basename(dirname(dirname(dir)))
 
-export function toSnapshot(target: string, stored: Found, suspects: Readonly<Record<string, string>> = {}, id = stored.id): Snapshot {
+const unnoted: Marks = { suspects: {}, accepted: [] }
+
+/** Why a snapshot is not to be trusted. The store says it to whoever has no note of it. `id`: as rows show it. */
+export function suspicionIn(stored: Found, { suspects, accepted }: Marks, id = stored.id): string | undefined {
+  const noted = suspects[stored.id] ?? suspects[id]
+  return noted ?? (accepted.includes(id) || accepted.includes(stored.id) ? undefined : stored.suspect)
+}
+
+/** Those that are no base, by what is stored of them. */
+export const suspectsAmong = (found: readonly Found[], marks: Marks): Record<string, string> =>
+  Object.fromEntries(
+    found
+      .flatMap((each) => [[each.id, suspicionIn(each, marks)] as const])
+      .filter((pair): pair is [string, string] => pair[1] !== undefined),
+  )
+
+export function toSnapshot(target: string, stored: Found, marks = unnoted, id = stored.id): Snapshot {
   const { time, host, paths, tags, stream, counts, held, base } = stored
-  const suspect = suspects[stored.id]
+  const suspect = suspicionIn(stored, marks, id)
   return {
     kind: 'snapshot',
     target,
@@ -128,16 +157,30 @@ export function toSnapshot(target: string, stored: Found, suspects: Readonly<Rec
 /** A target's snapshots as rows, the newest first, and what is stored of each. Two targets may have one id: theirs have the name before it. */
 export async function snapshotsOf(
   target: Target,
-  context: RunContext,
+  context: Reading,
   owners?: string[],
 ): Promise<{ rows: Snapshot[]; of: (row: Snapshot) => Found }> {
   const stored = storedOf(target, context, owners)
-  const { suspects } = await readMarks(target.name)
+  const marks = await readMarks(target.name)
   const shared = (owners ?? ownersOf(target)).length > 1
   const idOfRow = (each: Found) => (shared && ownerOf(each) !== target.name ? `${ownerOf(each)}/${each.id}` : each.id)
-  const rows = stored.map((each) => toSnapshot(target.name, each, suspects, idOfRow(each)))
+  // A base is the owner's own, or, after a rename, of the name before.
+  const baseOf = (each: Found): Found | undefined => {
+    const fitting = stored.filter(({ id }) => id === each.base)
+    return fitting.find((base) => ownerOf(base) === ownerOf(each)) ?? fitting[0]
+  }
+  const rows = stored.map((each) => {
+    const base = shared ? baseOf(each) : undefined
+    return { ...toSnapshot(target.name, each, marks, idOfRow(each)), ...(base && { base: idOfRow(base) }) }
+  })
   const byId = new Map(rows.map(({ id }, i) => [id, stored[i] as Found]))
   return { rows, of: ({ id }) => byId.get(id) as Found }
+}
+
+/** The reasons of those that are not to be trusted, by their ids as rows have them. */
+export async function suspectsOf(target: Target, context: Reading): Promise<Record<string, string>> {
+  const { rows } = await snapshotsOf(target, context)
+  return Object.fromEntries(rows.flatMap(({ id, suspect }) => (suspect === undefined ? [] : [[id, suspect]])))
 }
 
 /** The snapshot that an operator names, as it is stored; `path`: as for `pick`. */

@@ -1,8 +1,8 @@
 // What a backup reads: the paths of this machine or of another, less what the exclude files leave out, and how the other side is spoken to.
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, realpathSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { geteuid } from 'node:process'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
@@ -33,10 +33,34 @@ export type Source = {
 export const patternsOf = (target: Target): string[] =>
   target.excludes.flatMap((file) => patternsIn(readFileSync(file, 'utf8'), file, rsyncEnv(target)))
 
-/** The store, kedge's cache and its scratch folders, where they lie in what is saved: they would grow by themselves. */
+/**
+ * The store, kedge's cache and its scratch folders, as they lie below what is saved, whatever link leads there: they would grow by
+ * themselves.
+ */
 function ownFolders(target: Target, paths: readonly string[]): string[] {
-  const inside = (folder: string) => paths.some((path) => path === '/' || folder === path || folder.startsWith(`${path}/`))
-  return [storeOf(target), cacheDir(target.name), join(stateDir(target.name), 'scratch')].filter(inside)
+  const own = [storeOf(target), cacheDir(target.name), join(stateDir(target.name), 'scratch')].map(realPath)
+  const parents = new Map<string, string>()
+  const realSource = (path: string) => {
+    const parent = dirname(path)
+    const real = parents.get(parent) ?? realPath(parent)
+    parents.set(parent, real)
+    return join(real, basename(path)) // a link itself is saved as one
+  }
+  return paths.flatMap((path) => {
+    const real = realSource(path)
+    const inside = (folder: string) => real === '/' || folder === real || folder.startsWith(`${real}/`)
+    return own.filter(inside).map((folder) => join(path, folder.slice(real.length)))
+  })
+}
+
+/** Of what is not there yet, below the folder that is. */
+function realPath(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === undefined || path === dirname(path)) throw error
+    return join(realPath(dirname(path)), basename(path))
+  }
 }
 
 const asked: Probe = { flavour: 'rsync', protocol: 31, numbers: undefined, text: 'rsync', skew: undefined }

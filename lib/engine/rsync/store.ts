@@ -43,11 +43,12 @@ export function readStore(target: Target): StoreFile | undefined {
 export function openStore(target: Target): StoreFile {
   const found = readStore(target)
   if (found) return found
-  throw new Failure('missing', `no store in '${storeOf(target)}'`, { hint: `is the disk mounted? kedge init ${target.name} creates one` })
+  const hint = target.env.STORE_ID ? 'is the disk mounted?' : `is the disk mounted? kedge init ${target.name} creates one`
+  throw new Failure('missing', `no store in '${storeOf(target)}'`, { hint })
 }
 
 /** The store, which has to be the pinned one: else Failure `refused`. `--force=identity` lets it pass, with a warning. */
-export function verifyIdentity(target: Target, context: RunContext, verb = 'write'): StoreFile {
+export function verifyIdentity(target: Target, context: Pick<RunContext, 'warn' | 'forced'>, verb = 'write'): StoreFile {
   const store = openStore(target)
   const pinned = target.env.STORE_ID
   if (!pinned || store.id === pinned) return store
@@ -60,3 +61,7 @@ export function verifyIdentity(target: Target, context: RunContext, verb = 'writ
     hint: `is the right disk mounted? Where the change is meant: set STORE_ID in ${join(target.dir, 'target.env')}`,
   })
 }
+
+/** The same for what is read: a verb that changes something has said by now that the guard is overridden. */
+export const pinnedStore = (target: Target, context: Pick<RunContext, 'warn' | 'forced'>): StoreFile =>
+  context.forced.has('identity') ? openStore(target) : verifyIdentity(target, context, 'read')

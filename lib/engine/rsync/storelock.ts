@@ -1,10 +1,10 @@
 // The lock of a target's folder in a store: two hosts that mount the same disk must not write to it at once. It is taken with link(2), which
 // is atomic on NFS too, and kept as lib/generation.ts says.
 import { randomBytes } from 'node:crypto'
-import { existsSync, rmSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, existsSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { RunContext, Target } from '../../contract.ts'
-import { Failure } from '../../failure.ts'
+import { expected, Failure } from '../../failure.ts'
 import { parseDuration } from '../../format.ts'
 import { type Lock, renewal, take } from '../../lock.ts'
 import { openStore, ownersOf, rootOf, storeOf } from './store.ts'
@@ -23,7 +23,7 @@ export async function takeStoreLock(target: Target, context: RunContext, verb: s
   const what = `'${owner}' in store '${storeOf(target)}'`
   const dir = lockDirOf(target, owner)
   const holder = { run: context.run || `${verb}-${process.pid}`, verb }
-  const lock = await withSpare(dir, () =>
+  const lock = await withSpare(target, dir, () =>
     take(dir, 'write', holder, {
       wait: parseDuration(target.env.LOCK_WAIT ?? '') ?? 0,
       signal: context.signal,
@@ -52,13 +52,36 @@ export async function takeStoreLock(target: Target, context: RunContext, verb: s
 // keep no room for these.
 const spareOf = (dir: string): string => join(dir, '.spare')
 
-async function withSpare(dir: string, act: () => Promise<Lock>): Promise<Lock> {
+async function withSpare(target: Target, dir: string, act: () => Promise<Lock>): Promise<Lock> {
   try {
     return await act()
-  } catch (error) {
+  } catch (thrown) {
+    const error = expected(thrown)
+    const closed = closedStore(target, error)
+    if (closed) throw closed
     if (!(error instanceof Failure) || error.class !== 'space' || !existsSync(spareOf(dir))) throw error
     rmSync(spareOf(dir), { force: true })
     return await act()
+  }
+}
+
+/** A store that cannot be written, in words: on a read-only file system mkdir of Node says that there is no such folder. */
+function closedStore(target: Target, cause: unknown): Failure | undefined {
+  const readOnly = isReadOnly(storeOf(target))
+  if (!readOnly && !(cause instanceof Failure && cause.class === 'permission')) return undefined
+  const why = readOnly ? 'it is mounted read-only' : (cause as Failure).message
+  return new Failure('permission', `cannot write to store '${storeOf(target)}': ${why}`, {
+    hint: readOnly ? 'the kernel does that to a disk with errors: dmesg and mount tell' : 'run as the user who owns it',
+    cause,
+  })
+}
+
+function isReadOnly(folder: string): boolean {
+  try {
+    accessSync(folder, constants.W_OK)
+    return false
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EROFS'
   }
 }
 

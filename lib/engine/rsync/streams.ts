@@ -6,6 +6,7 @@ import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import type { Summary } from '../../rows.ts'
 import { emptyOutput, failedProducer, type Stream, streamEnv } from '../../source/stream.ts'
+import { judged } from './lost.ts'
 import { escapePath, formatLine, header } from './manifest.ts'
 import { md5Of } from './md5.ts'
 import { begin, publish } from './publish.ts'
@@ -33,19 +34,13 @@ export async function saveStream(
     const counts = { files: 1, folders: 0, bytes, transferred: 1, added: bytes, linked: 0, new: 1, changed: 0, unreadable: 0, vanished: 0 }
     const tags = [...common.tags, `stream:${stream.name}`]
     const facts = { id, time: started.toISOString(), paths: [`/${stream.name}`], stream: stream.name, base: null, bases: [] }
-    await publish(target, root, dir, { ...common, ...facts, tags, counts, consistency: 'producer', seconds }, context)
-    return {
-      kind: 'summary',
-      target: target.name,
-      snapshot: id,
-      stream: stream.name,
-      files: 1,
-      bytes,
-      added: bytes,
-      seconds,
-      new: 1,
-      changed: 0,
-    }
+    const figures = { files: 1, bytes, added: bytes, seconds, new: 1, changed: 0 }
+    const { summary, stored } = await judged(target, {
+      summary: { kind: 'summary', target: target.name, snapshot: id, stream: stream.name, ...figures },
+      stored: { ...common, ...facts, tags, counts, consistency: 'producer', seconds },
+    })
+    await publish(target, root, dir, stored, context)
+    return summary
   } catch (error) {
     await rm(dir, { recursive: true, force: true }) // half an output is nothing to go on from
     throw error

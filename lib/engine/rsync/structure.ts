@@ -1,35 +1,113 @@
 // Is a snapshot what its manifest says? Each entry is looked at, none is read.
 import { lstatSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import type { RunContext } from '../../contract.ts'
+import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { field, timeText } from '../../format.ts'
+import { fakedLines } from './faked.ts'
 import { beside, escapePath, type Line, pathBytes, readManifest, shownPath, typeOf as typeNamed } from './manifest.ts'
-import { ordered, type Seen } from './ordered.ts'
+import { ordered, type Refused, type Seen } from './ordered.ts'
+import { refusalOf, wordsOf } from './refusal.ts'
 import { type Found, manifestOf, treeOf } from './snapshots.ts'
 import { seconds, typeOf } from './walk.ts'
 
-/** The faults of one snapshot in words, each with its path; `counted` hears how many entries were looked at. */
-export async function* faultsIn(found: Found, context: Pick<RunContext, 'signal'>, counted: (n: number) => void): AsyncGenerator<string> {
+/** What hears of a look at a snapshot besides its faults. */
+export type Hearing = {
+  /** How many entries were looked at. */
+  readonly counted: (n: number) => void
+  /** A regular file; `known`: its hash is. */
+  readonly file: (known: boolean) => void
+  /** An entry that only somebody else may look at, in words. */
+  readonly closed: (what: string) => void
+}
+
+/** The faults of one snapshot in words, each with its path. */
+export async function* faultsIn(target: Target, found: Found, context: RunContext, hearing: Hearing): AsyncGenerator<string> {
   let files = 0
+  const faults: string[] = []
+  const shut = new Set<string>()
+  const refused: Refused = (path, error) => {
+    const kind = refusalOf(error)
+    if (kind === undefined) throw error
+    shut.add(path)
+    const said = `${named(path)}: cannot be read: ${wordsOf(error)}`
+    if (kind === 'damaged') faults.push(said)
+    else hearing.closed(said)
+  }
   try {
     const lines = inOrder(readManifest(manifestOf(found)), manifestOf(found))
-    for await (const pairs of beside(lines, ordered(treeOf(found), context.signal))) {
+    for await (const pairs of beside(lines, ordered(treeOf(found), context.signal, refused))) {
+      yield* faults.splice(0)
       for (const [line, seen] of pairs) {
         if (line && line.type !== 'd') files++
-        const path = shownPath((line ?? seen)?.path ?? '')
-        if (!seen) yield `missing: ${path}`
+        if (line?.type === 'f') hearing.file(line.hash !== '')
+        const path = (line ?? seen)?.path ?? ''
+        if (!seen) yield* isBelow(shut, path) ? [] : [`missing: ${named(path)}`]
         // rsync tells of what it was asked for, and that is never the folder into which all of it goes.
-        else if (!line) yield* seen.path === '.' ? [] : [`not in the manifest: ${path}`]
-        else for (const fault of differences(found, line, seen)) yield `${path}: ${fault}`
+        else if (!line) yield* path === '.' ? [] : [`not in the manifest: ${named(path)}`]
+        else yield* told(found, line, seen, refused)
       }
-      counted(pairs.length)
+      yield* faults.splice(0)
+      hearing.counted(pairs.length)
     }
+    yield* faults.splice(0)
+    if (found.fake) yield* fakeFaults(target, found, context, shut)
   } catch (error) {
-    if (!(error instanceof Failure) || error.class !== 'damaged') throw error
-    yield error.message
+    const kind = refusalOf(error)
+    if (kind === 'permission') hearing.closed(`its manifest cannot be read: ${wordsOf(error)}`)
+    else if (kind === 'damaged') yield `its manifest cannot be read: ${wordsOf(error)}`
+    else if (!(error instanceof Failure) || error.class !== 'damaged') throw error
+    else yield error.message
     return
   }
   if (files !== found.counts.files) yield `its manifest has ${files} files, snapshot.json says ${found.counts.files}`
+}
+
+function* told(found: Found, line: Line, seen: Seen, refused: Refused): Generator<string> {
+  try {
+    for (const fault of differences(found, line, seen)) yield `${named(line.path)}: ${fault}`
+  } catch (error) {
+    refused(line.path, error)
+  }
+}
+
+/** What is shown of a name in a message: one line. */
+const named = (path: string): string => field(shownPath(path))
+
+/** Whether a path is one of these, or lies below one. */
+function isBelow(shut: ReadonlySet<string>, path: string): boolean {
+  if (shut.size === 0) return false
+  if (shut.has('.') || shut.has(path)) return true
+  for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1)) if (shut.has(path.slice(0, at))) return true
+  return false
+}
+
+/** Owners, modes and kinds that lie in xattrs, against the manifest. What is not there, or another type altogether, was told. */
+async function* fakeFaults(target: Target, found: Found, context: RunContext, shut: ReadonlySet<string>): AsyncGenerator<string> {
+  for await (const pairs of beside(readManifest(manifestOf(found)), fakedLines(target, found, context))) {
+    for (const [line, faked] of pairs) {
+      if (!line || line.path === '.') continue
+      if (faked) for (const fault of fakeDifferences(line, faked)) yield `${named(line.path)}: ${fault}`
+      else if (!isBelow(shut, line.path)) {
+        const at = Buffer.concat([Buffer.from(`${treeOf(found)}/`), pathBytes(line.path)])
+        const stat = lstatSync(at, { throwIfNoEntry: false })
+        if (stat && (stat.mode & 0o400) !== 0) yield `${named(line.path)}: its owner and mode cannot be read in its xattr`
+      }
+    }
+  }
+}
+
+/** rsync's listing has one letter for both kinds of devices, and one for FIFOs and sockets. */
+const kindOf = (type: Line['type']): Line['type'] => (type === 'c' ? 'b' : type === 's' ? 'p' : type)
+
+function* fakeDifferences(line: Line, faked: Line): Generator<string> {
+  const there = 'by its xattr, in which rsync --fake-super keeps it,'
+  if (kindOf(line.type) !== faked.type) {
+    yield `${there} it is a ${typeNamed(faked.type)}, was a ${typeNamed(line.type)}`
+    return
+  }
+  if (line.type !== 'l' && faked.mode !== line.mode) yield `${there} its mode is ${octal(faked.mode)}, was ${octal(line.mode)}`
+  if (faked.uid !== line.uid || faked.gid !== line.gid) yield `${there} its owner is ${faked.uid}:${faked.gid}, was ${line.uid}:${line.gid}`
 }
 
 /** Failure `damaged` where a line is not behind the one before it. */
@@ -37,7 +115,7 @@ async function* inOrder(batches: AsyncGenerator<Line[]>, file: string): AsyncGen
   let last = ''
   for await (const lines of batches) {
     for (const { path } of lines) {
-      if (path <= last) throw new Failure('damaged', `cannot read '${file}': it is not sorted at '${shownPath(path)}'`)
+      if (path <= last) throw new Failure('damaged', `cannot read '${file}': it is not sorted at '${named(path)}'`)
       last = path
     }
     yield lines
@@ -54,7 +132,12 @@ function* differences({ dir, fake }: Found, line: Line, { at, stat }: Seen): Gen
   }
   if (type === 'f' && !asFile && Number(stat.size) !== line.size) yield `its size is ${stat.size}, was ${line.size}`
   if (seconds(stat) !== line.mtime) yield `its time is ${shownTime(seconds(stat))}, was ${shownTime(line.mtime)}`
-  if (!fake) {
+  if (fake) {
+    // rsync --fake-super leaves the owner of the store that much of everything.
+    const need = type === 'd' ? 0o500n : 0o400n
+    if (type !== 'l' && (stat.mode & need) !== need)
+      yield `its mode in the store is ${octal(Number(stat.mode & 0o7777n))}: its owner cannot read it`
+  } else {
     const mode = Number(stat.mode & 0o7777n)
     if (type !== 'l' && mode !== line.mode) yield `its mode is ${octal(mode)}, was ${octal(line.mode)}`
     if (Number(stat.uid) !== line.uid || Number(stat.gid) !== line.gid)
@@ -67,9 +150,9 @@ function* differences({ dir, fake }: Found, line: Line, { at, stat }: Seen): Gen
   }
   if (arrow === '=>') {
     const other = lstatSync(Buffer.concat([Buffer.from(join(dir, 'tree/')), pathBytes(to)]), { bigint: true, throwIfNoEntry: false })
-    if (other?.ino !== stat.ino) yield `it is not the same file as ${shownPath(to)} any more`
+    if (other?.ino !== stat.ino) yield `it is not the same file as ${named(to)} any more`
   }
 }
 
 const octal = (mode: number): string => mode.toString(8).padStart(4, '0')
-const shownTime = (seconds: number): string => new Date(seconds * 1000).toISOString().replace('.000Z', 'Z')
+const shownTime = (seconds: number): string => timeText(seconds).replace('.000Z', 'Z')

@@ -1,12 +1,15 @@
 // restore --in-place --delete: what lies in the restored paths and not in the snapshot, found by reading both folders side by side.
 import { lstatSync, readdirSync, type Stats } from 'node:fs'
 import { rmdir, unlink } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { isCache } from '../../cachedir.ts'
 import type { Target } from '../../contract.ts'
-import { keptBack, leftOut, onMount } from '../../leftout.ts'
+import { Failure } from '../../failure.ts'
+import { keptBack, leftOut, mounted, onMount } from '../../leftout.ts'
 import { selection } from '../../pattern.ts'
 import type { CommandLine } from '../../rows.ts'
 import type { Choice } from '../../selection.ts'
-import { quoteBytes } from '../../shell.ts'
+import { comment, quote, quoteBytes } from '../../shell.ts'
 import { storeOf } from './store.ts'
 import { rsyncEnv } from './tool.ts'
 
@@ -17,18 +20,30 @@ const slash = Buffer.from('/')
 const under = (folder: Buffer, name: Buffer): Buffer => Buffer.concat(folder.equals(slash) ? [slash, name] : [folder, slash, name])
 const statOf = (path: Buffer): Stats | undefined => lstatSync(path, { throwIfNoEntry: false })
 
-/** `roots`: the paths that are restored. A folder comes behind what is in it. Failure 'refused' when something must not go. */
-export async function surplus(target: Target, tree: string, roots: readonly string[], choice: Choice): Promise<Doomed[]> {
+/** `left`: caches, which backups leave out, so that all that lies in them would look like surplus. */
+export type Surplus = { readonly doomed: readonly Doomed[]; readonly left: readonly string[] }
+
+/** Of a restore: its snapshot's tree and paths, and the paths that are restored of it. */
+type Restore = { readonly tree: string; readonly saved: readonly string[]; readonly roots: readonly string[]; readonly choice: Choice }
+
+/** A folder comes behind what is in it. Failure 'refused' when something must not go. */
+export async function surplus(target: Target, { tree, saved, roots, choice }: Restore): Promise<Surplus> {
   const reasonOf = await leftOut(target, storeOf(target), rsyncEnv(target))
   const selects = selection(choice.include, choice.exclude)
   const stay = target.env.ONE_FILE_SYSTEM !== 'no'
+  const caches = target.env.EXCLUDE_CACHES !== 'no'
   const doomed: Doomed[] = []
+  const left: string[] = []
 
   /** Whether all of it goes. `kept`: the folder of the snapshot beside it; undefined: it has none. */
   const visit = (path: Buffer, stat: Stats, kept: Buffer | undefined): boolean => {
     const shown = path.toString('utf8')
     const folder = stat.isDirectory()
     const wanted = selects(shown, folder)
+    if (caches && folder && (isCache(path) || (kept && isCache(kept)))) {
+      if (wanted) left.push(shown)
+      return false
+    }
     let whole = kept === undefined && wanted
     if (whole) {
       const reason = reasonOf(shown)
@@ -56,9 +71,28 @@ export async function surplus(target: Target, tree: string, roots: readonly stri
   for (const root of roots) {
     const [at, beside] = [Buffer.from(root), Buffer.from(`${tree}${root === '/' ? '' : root}`)]
     const stat = statOf(at)
-    if (stat?.isDirectory() && statOf(beside)?.isDirectory()) visit(at, stat, beside)
+    if (!stat?.isDirectory() || !statOf(beside)?.isDirectory()) continue
+    const link = linkAbove(root)
+    if (link !== undefined)
+      throw new Failure(
+        'refused',
+        `refusing to delete in '${root}': '${link}' is a link to a folder, which may be another one than was saved`,
+        {
+          hint: 'restore with --to, and move it from there',
+        },
+      )
+    const mount = stay ? mounted(root, saved) : undefined
+    if (mount) throw keptBack(root, mount)
+    visit(at, stat, beside)
   }
-  return doomed
+  return { doomed, left }
+}
+
+/** The topmost link among the folders above a path. */
+export function linkAbove(path: string): string | undefined {
+  let found: string | undefined
+  for (let at = dirname(path); at !== '/'; at = dirname(at)) if (lstatSync(at, { throwIfNoEntry: false })?.isSymbolicLink()) found = at
+  return found
 }
 
 /** Deletes them; gives how many. What was put into a folder meanwhile stays, and the folder with it. */
@@ -77,5 +111,10 @@ export async function remove(doomed: readonly Doomed[]): Promise<number> {
 }
 
 /** The same by hand. */
-export const removal = (doomed: readonly Doomed[]): CommandLine[] =>
-  doomed.map(({ path, folder }) => ({ kind: 'command', command: `${folder ? 'rmdir' : 'rm -f'} ${quoteBytes(path)}` }))
+export const removal = ({ doomed, left }: Surplus): CommandLine[] => [
+  comment(
+    doomed.length > 0 ? '--delete: what lies there now and is not in the snapshot' : '--delete: all that lies there now is in the snapshot',
+  ),
+  ...left.map((path) => comment(`left, being a cache: ${quote(path)}`)),
+  ...doomed.map(({ path, folder }): CommandLine => ({ kind: 'command', command: `${folder ? 'rmdir' : 'rm -f'} ${quoteBytes(path)}` })),
+]

@@ -44,6 +44,10 @@ const traits: Traits = {
       return { STORE: resolve(cwd, text) }
     },
   },
+  async suspects(target, context) {
+    const { suspectsOf } = await import('./snapshots.ts')
+    return await suspectsOf(target, context)
+  },
   sheet: recoverySheet,
 }
 export default traits

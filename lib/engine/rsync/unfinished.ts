@@ -6,6 +6,7 @@ import type { RunContext, Target } from '../../contract.ts'
 import { note } from './audit.ts'
 import { setAside } from './removal.ts'
 import { storeOf } from './store.ts'
+import { startTool } from './tool.ts'
 
 /** Unfinished trees whose files are in a snapshot now: renamed aside; the caller removes what lies there. */
 export async function useUp(root: string, target: Target, unfinished: readonly string[], id: string, context: RunContext): Promise<void> {
@@ -19,18 +20,20 @@ export async function useUp(root: string, target: Target, unfinished: readonly s
   }
 }
 
-/** Whether a further run has room for its folders; where this one has taken all of it, nobody could go on from its tree. */
-export async function leavesRoom(dir: string): Promise<boolean> {
-  const { bavail, files, ffree } = await statfs(dir)
-  const folders = foldersIn(Buffer.from(join(dir, 'tree'))) + 16
-  return bavail > 2 * folders && (files === 0 || ffree > folders)
-}
+/** What a further run needs to begin: for its folders, and its lists. */
+const room = { bytes: 1 << 20, inodes: 64 }
 
-/** Itself too. */
-function foldersIn(folder: Buffer): number {
-  const entries = readdirSync(folder, { withFileTypes: true, encoding: 'buffer' })
-  const inside = entries.filter((entry) => entry.isDirectory())
-  return inside.reduce((sum, entry) => sum + foldersIn(Buffer.concat([folder, slash, entry.name])), 1)
+/**
+ * Removes the tree of a run that has filled the store, where nothing could begin beside it. Returns whether it did. The note comes after
+ * the removal: before, there may be no room for it.
+ */
+export async function makeRoom(root: string, target: Target, dir: string, context: RunContext): Promise<boolean> {
+  const { bavail, bsize, files, ffree } = await statfs(dir)
+  if (bavail * bsize >= room.bytes && (files === 0 || ffree >= room.inodes)) return false
+  await startTool(target, ['rm', '-rf', dir], context, { stdout: 'ignore' }).done
+  const reason = 'unfinished, and it filled the store: no run could have begun beside it'
+  note(root, { id: `incomplete/${basename(dir)}`, action: 'forget', reason, path: relative(storeOf(target), dir) }, context)
+  return true
 }
 
 const slash = Buffer.from('/')

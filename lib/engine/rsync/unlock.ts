@@ -4,13 +4,13 @@ import type { Target, VerbOf } from '../../contract.ts'
 import { breakLock, holders } from '../../lock.ts'
 import type { LockRow } from '../../rows.ts'
 import { quote } from '../../shell.ts'
-import { openStore, ownersOf, verifyIdentity } from './store.ts'
+import { ownersOf, pinnedStore, verifyIdentity } from './store.ts'
 import { lockDirOf } from './storelock.ts'
 
 type Held = Awaited<ReturnType<typeof holders>>[number] & { readonly dir: string; readonly owner: string }
 
 const unlock: VerbOf<'unlock'> = async function* (target, { force }, context) {
-  openStore(target)
+  pinnedStore(target, context)
   const held = await heldOf(target)
   const goes = ({ alive }: Held) => alive === 'no' || force
   if (context.mode === 'explain') {
