@@ -334,7 +334,7 @@ test('what an ordinary user saved is copied as it lies there: owners and modes i
 test('the arguments of a copy: attributes of a fake root literally, the bases that may share files, a limit', () => {
   const found = (id: string, more: Partial<Found> = {}) =>
     ({ id, dir: `/s/web1/snapshots/${id}`, base: null, bases: [], ...more }) as unknown as Found
-  const to = (env: Record<string, string>) => ({ env }) as unknown as Parameters<typeof copyArgs>[0]
+  const to = (env: Record<string, string>) => ({ env: { STORE: '/nowhere', ...env } }) as unknown as Parameters<typeof copyArgs>[0]
   const version = (numbers: number[]) => ({ flavour: 'rsync' as const, numbers, protocol: 31, text: '' })
   const three = [found('a'), found('b', { stream: 's' }), found('c'), found('d', { base: 'x', bases: ['x', 'a'] }), found('e')]
   assert.deepEqual(kinOf(three[3] as Found, three), ['x', 'a', 'c', 'e'])

@@ -63,12 +63,12 @@ export async function savePaths(target: Target, job: Job, context: RunContext): 
       }
       const counts = await finish()
       const { summary, stored } = await judged(target, told(target, job, { exit, id, started, bases, counts, trouble, both }, context))
-      const whole = !job.names && !summary.partial
+      // Only what the next snapshots link to has taken up what an unfinished tree holds.
+      const whole = !job.names && !job.manual && !summary.partial && !summary.suspect
       if (!whole) giveBack(parts)
       if (exit.status !== 0 || parts.moved.length > 0) await sweep(target, dir, parts.made, context)
       for (const file of ['output', 'rules', 'names']) await rm(join(dir, file), { force: true })
       await publish(target, job.root, dir, stored, context)
-      // Where something is missing the unfinished tree may hold it.
       if (whole) await useUp(job.root, target, bases.unfinished, id, context)
       return summary
     }
