@@ -10,7 +10,7 @@ import { dist, done, fake, kedge, type Machine, machine, newTarget, type RunOpti
 import { makeStore } from '../store.ts'
 
 /** What is asked of them is a change there. */
-const meant = ['new', 'init', 'secret', 'rename', 'remove', 'recovery']
+const meant = ['new', 'init', 'secret', 'rename', 'remove', 'recovery', 'key']
 const uid = 4321
 
 /** All that a change would show in: names, inodes, modes, owners, times of content and of the inode, sizes, bytes. */
