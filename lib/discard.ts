@@ -2,7 +2,7 @@
 import { lstat, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { RunContext, Target } from './contract.ts'
-import { realFile, syncFolder } from './inplace.ts'
+import { realFile, toDisk } from './inplace.ts'
 import { isAbsent } from './ledger.ts'
 import { targetsDir } from './paths.ts'
 import { wipe } from './privatefile.ts'
@@ -76,7 +76,7 @@ export async function discard(leaving: Leaving, provider: FileProvider, context:
   if (real !== undefined && (await removed(real, link, provider, context))) gone.push(real)
   if (link !== undefined) {
     await rm(link, { force: true })
-    await syncFolder(dirname(link))
+    await toDisk(dirname(link))
     gone.push(link)
   }
   sayKept(leaving, provider, context)
@@ -102,7 +102,7 @@ async function removed(real: string, link: string | undefined, provider: FilePro
   const { nlink } = await lstat(real)
   try {
     await (plain ? wipe(real) : rm(real))
-    await syncFolder(dirname(real))
+    await toDisk(dirname(real))
   } catch (error) {
     const why = refusals[(error as NodeJS.ErrnoException).code ?? '']
     if (!why) throw error

@@ -13,9 +13,14 @@ export async function feed(to: Writable, chunks: AsyncIterable<Uint8Array> | Ite
   }
 }
 
-const drained = (to: Writable): Promise<void> =>
+/** Until it takes more, or never will. */
+export const drained = (to: Writable): Promise<void> =>
   new Promise((resolve) => {
     if (to.destroyed) return resolve()
-    to.once('drain', resolve)
-    to.once('close', resolve)
+    // Each waits for one of them, and a long list waits often.
+    const go = () => {
+      to.off('drain', go).off('close', go)
+      resolve()
+    }
+    to.on('drain', go).on('close', go)
   })

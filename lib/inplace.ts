@@ -60,7 +60,7 @@ export async function changeText(file: string, change: (text: string) => string)
   await rm(fresh, { force: true }) // of a killed call with this pid, as is usual in containers
   await writeNew(fresh, change(await readFile(real, 'utf8')), await stat(real), file)
   await putInPlace(fresh, real, file)
-  await syncFolder(dirname(real))
+  await toDisk(dirname(real))
 }
 
 /**
@@ -80,10 +80,10 @@ export async function putInPlace(fresh: string, real: string, named: string): Pr
   }
 }
 
-/** Makes names in a folder last through a power cut. */
-export async function syncFolder(folder: string): Promise<void> {
-  const directory = await open(folder, 'r')
-  await directory.sync().finally(() => directory.close())
+/** Makes the bytes of a file, or the names in a folder, last through a power cut. */
+export async function toDisk(path: string): Promise<void> {
+  const handle = await open(path, 'r')
+  await handle.sync().finally(() => handle.close())
 }
 
 /** EINVAL: an owner that a container does not know. */

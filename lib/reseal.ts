@@ -7,7 +7,7 @@ import { discard, isThere, leavingOf, namesOf, sayKept } from './discard.ts'
 import { sheetOf } from './engine.ts'
 import { setEnvKey } from './env.ts'
 import { Failure } from './failure.ts'
-import { changeText, realFile, syncFolder } from './inplace.ts'
+import { changeText, realFile, toDisk } from './inplace.ts'
 import { isAbsent, readJson, replaceFile } from './ledger.ts'
 import { perform } from './lifecycle.ts'
 import { newPassphrase, typedTwice } from './newpassphrase.ts'
@@ -92,7 +92,7 @@ async function* moved(target: Target, { from, to }: Move, wanted: Wanted, contex
   }
   try {
     await replaceFile(moveFile(target), JSON.stringify({ from, to } satisfies Move))
-    await syncFolder(stateDir(target.name))
+    await toDisk(stateDir(target.name))
     await sealText(target, to, opened.text, { ...how, signal: context.signal })
     await prove({ ...target, secret: to }, opened.text, how, context)
     await switchTo(target, to)

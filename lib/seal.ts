@@ -8,7 +8,7 @@ import { formatEnv } from './env.ts'
 import { Failure } from './failure.ts'
 import { encryptByGpg } from './gpg.ts'
 import type { Sealing } from './gpgfile.ts'
-import { putInPlace, realFile, rightsOf, syncFolder, writeNew } from './inplace.ts'
+import { putInPlace, realFile, rightsOf, toDisk, writeNew } from './inplace.ts'
 import { conceal } from './log.ts'
 import { openText } from './secret.ts'
 import { type FileProvider, fileTrouble, hasFile, secretFiles } from './secretfile.ts'
@@ -68,7 +68,7 @@ export async function sealText(
     await rm(fresh, { force: true })
     throw error
   }
-  await syncFolder(dirname(real))
+  await toDisk(dirname(real))
   return file
 }
 

@@ -3,9 +3,9 @@ import { execFileSync } from 'node:child_process'
 import { createHash, randomUUID } from 'node:crypto'
 import * as fs from 'node:fs'
 import path from 'node:path'
+import { seconds } from '../lib/engine/rsync/entry.ts'
 import { escapePath, formatLine, header, type Line, type Type } from '../lib/engine/rsync/manifest.ts'
 import type { Stored } from '../lib/engine/rsync/snapshots.ts'
-import { seconds } from '../lib/engine/rsync/walk.ts'
 import type { Change, Row } from '../lib/rows.ts'
 
 /** The file that marks a store. */

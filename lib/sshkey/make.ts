@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { answer } from '../child.ts'
 import type { Context, Target } from '../contract.ts'
 import { Failure } from '../failure.ts'
-import { syncFolder } from '../inplace.ts'
+import { toDisk } from '../inplace.ts'
 import type { HostKey } from '../source/hostkeys.ts'
 import { sshEnv } from '../source/ssh.ts'
 
@@ -26,7 +26,7 @@ export async function makeKey(target: Target, file: string, context: Asking): Pr
     if (status !== 0) throw new Failure('tool', `cannot make a key: ${stderr.trim().split('\n').pop()}`)
     await chmod(fresh, 0o600)
     await link(fresh, file) // and not rename: what is there is never overwritten
-    await syncFolder(target.dir)
+    await toDisk(target.dir)
     return true
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
@@ -56,5 +56,5 @@ export async function publicHalf(target: Target, file: string, context: Asking):
 export async function replaceKey(target: Target, fresh: string, file: string): Promise<void> {
   await rename(fresh, file)
   await rm(`${file}.pub`, { force: true }) // of the one that is gone
-  await syncFolder(target.dir)
+  await toDisk(target.dir)
 }

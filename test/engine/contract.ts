@@ -245,14 +245,14 @@ export function contract<T extends Made>(bench: Bench<T>): void {
 
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     it(`${signal} ends the run and its children, and leaves no lock, no snapshot and no temporary file`, async (t) => {
-      const { machine, target } = await house(t, { scripts: { 'streams/slow': 'echo begun >&2; head -c 200000 /dev/urandom; sleep 47' } })
+      const { machine, target } = await house(t, { scripts: { 'streams/slow': `echo begun >&2; head -c 200000 /dev/urandom; ${nap(47)}` } })
       fs.writeFileSync(path.join(target.dir, 'paths'), '')
       const run = start(machine, ['backup', '-v', 'web1'])
-      await childOf(run, 'sleep 47')
+      await childOf(run, nap(47))
       run.child.kill(signal)
       const result = await run.result
       assert.equal(result.status, signal === 'SIGINT' ? 130 : 143, result.stderr)
-      assert.equal(processes('sleep 47'), 0)
+      assert.equal(processes(nap(47)), 0)
       assert.equal(await locks(machine, target), 0)
       assert.equal((await snapshots(machine, 'web1')).length, 0)
       const [last] = await runs(machine, 'web1')
@@ -264,26 +264,26 @@ export function contract<T extends Made>(bench: Bench<T>): void {
   }
 
   it('a run that takes longer than TIMEOUT is ended with 124 and leaves no lock', async (t) => {
-    const { machine, target } = await house(t, { scripts: { 'streams/slow': 'head -c 1000 /dev/zero; sleep 48' } })
+    const { machine, target } = await house(t, { scripts: { 'streams/slow': `head -c 1000 /dev/zero; ${nap(48)}` } })
     fs.appendFileSync(path.join(target.dir, 'target.env'), 'TIMEOUT=4s\n')
     fs.writeFileSync(path.join(target.dir, 'paths'), '')
     const result = await kedge(machine, ['backup', 'web1'])
     assert.equal(result.status, 124, result.stderr)
-    assert.equal(processes('sleep 48'), 0)
+    assert.equal(processes(nap(48)), 0)
     assert.equal(await locks(machine, target), 0)
     assert.equal((await runs(machine, 'web1'))[0]?.class, 'timeout')
   })
 
   it('kill -9 ends the children too; the next run recovers, and records the dead one as crashed', async (t) => {
-    const { machine, target } = await house(t, { scripts: { 'streams/slow': 'head -c 1000 /dev/zero; sleep 49' } })
+    const { machine, target } = await house(t, { scripts: { 'streams/slow': `head -c 1000 /dev/zero; ${nap(49)}` } })
     fs.writeFileSync(path.join(target.dir, 'paths'), '')
     const run = start(machine, ['backup', 'web1'])
-    await childOf(run, 'sleep 49')
+    await childOf(run, nap(49))
     run.child.kill('SIGKILL')
     await run.result
     fs.writeFileSync(path.join(target.dir, 'streams/slow'), '#!/bin/sh\necho well\n')
     await done(machine, ['backup', 'web1', '--wait', '60s'])
-    assert.equal(processes('sleep 49'), 0)
+    assert.equal(processes(nap(49)), 0)
     const [now, before] = await runs(machine, 'web1')
     assert.deepEqual([now?.state, before?.state], ['success', 'crashed'])
     assert.equal(await locks(machine, target), 0)
@@ -372,6 +372,9 @@ async function childOf(run: ReturnType<typeof start>, args: string): Promise<voi
   }
   throw new Error(`no '${args}' was started`)
 }
+
+/** A sleep that no other test file has: several engines run this contract at once. */
+const nap = (seconds: number) => `sleep ${seconds}.${process.pid}`
 
 function processes(args: string): number {
   const text = execFileSync('ps', ['-A', '-o', 'stat=,args=']).toString()

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync
 import { dirname, join } from 'node:path'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
-import { syncFolder } from '../../inplace.ts'
+import { toDisk } from '../../inplace.ts'
 import { replaceFile } from '../../ledger.ts'
 import { publish } from './publish.ts'
 import { type Found, idsIn, readStored, treeOf } from './snapshots.ts'
@@ -84,7 +84,7 @@ export async function adoptTree(target: Target, step: Step, context: RunContext)
   await replaceFile(noteOf(target, id), `${JSON.stringify(moving)}\n`, 0o600)
   mkdirSync(join(adoptingOf(target), id), { mode: 0o700 })
   mkdirSync(dirname(place), { recursive: true, mode: 0o755 })
-  await syncFolder(adoptingOf(target))
+  await toDisk(adoptingOf(target))
   context.detail(`renaming '${moving.from}' to '${place}'`)
   try {
     renameSync(moving.from, place)

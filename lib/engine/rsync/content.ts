@@ -1,13 +1,14 @@
 // Is the content of snapshots what it was when it was saved? By the hashes in their manifests; each inode is read once.
-import { type BigIntStats, lstatSync } from 'node:fs'
+import type { BigIntStats } from 'node:fs'
 import { dirname } from 'node:path'
 import type { Part } from '../../checking.ts'
 import type { RunContext } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { field } from '../../format.ts'
+import { entryAt, statAt } from './entry.ts'
 import { type Gathering, gathering } from './gather.ts'
 import { newInodes } from './inodes.ts'
-import { type Line, pathBytes, readManifest, shownPath } from './manifest.ts'
+import { type Line, readManifest, shownPath } from './manifest.ts'
 import { md5Of } from './md5.ts'
 import { refusalOf, wordsOf } from './refusal.ts'
 import { type Found, manifestOf, treeOf } from './snapshots.ts'
@@ -65,9 +66,9 @@ export function contentReader(
     context.signal.throwIfAborted()
   }
   /** Whether the file that a line names is what it was. */
-  const look = async (found: Found, tree: Buffer, line: Line, gathered: Gathering | undefined): Promise<boolean> => {
-    const at = Buffer.concat([tree, pathBytes(line.path)])
-    const stat = statOf(at)
+  const look = async (found: Found, line: Line, gathered: Gathering | undefined): Promise<boolean> => {
+    const at = entryAt(treeOf(found), line.path)
+    const stat = lookAt(at)
     if (stat === 'refused') return false
     if (!stat?.isFile()) return true
     if (line.noted) gathered?.keep(line)
@@ -105,14 +106,13 @@ export function contentReader(
   }
   return {
     async read(found) {
-      const tree = Buffer.from(`${treeOf(found)}/`)
       const root = dirname(found.dir)
       const gathered = part === 'all' && readers.bare(found) ? await gather(found, before.get(root)) : undefined
       let whole = true
       try {
         for await (const lines of readManifest(manifestOf(found), inPart(part))) {
           context.signal.throwIfAborted()
-          for (const line of lines) if (!(await look(found, tree, line, gathered))) whole = false
+          for (const line of lines) if (!(await look(found, line, gathered))) whole = false
         }
       } catch (error) {
         await gathered?.discard()
@@ -128,9 +128,9 @@ export function contentReader(
 }
 
 /** Undefined where nothing is there: the structure has told, as it has of a folder above that cannot be read. */
-function statOf(at: Buffer): BigIntStats | 'refused' | undefined {
+function lookAt(at: string | Buffer): BigIntStats | 'refused' | undefined {
   try {
-    return lstatSync(at, { bigint: true, throwIfNoEntry: false })
+    return statAt(at)
   } catch (error) {
     if (refusalOf(error) === undefined) throw error
     return 'refused'
@@ -152,7 +152,7 @@ async function troubleIn(look: () => Promise<string | undefined>): Promise<Troub
 }
 
 /** Undefined where the content is what it was. */
-async function contentFault(at: Buffer, hash: string, onRead?: (bytes: number) => void): Promise<string | undefined> {
+async function contentFault(at: string | Buffer, hash: string, onRead?: (bytes: number) => void): Promise<string | undefined> {
   const now = await md5Of(at, onRead)
   return now === hash ? undefined : `its content changed: md5 ${now}, was ${hash}`
 }
@@ -160,11 +160,11 @@ async function contentFault(at: Buffer, hash: string, onRead?: (bytes: number) =
 /** The newest of the snapshots in which the path of a spoiled file has another one, that is what was saved then. */
 export async function goodCopy({ path, of }: Spoiled, snapshots: readonly Found[]): Promise<Found | undefined> {
   const bad = new Set(of.map(({ dir }) => dir))
-  const at = (found: Found) => Buffer.concat([Buffer.from(`${treeOf(found)}/`), pathBytes(path)])
+  const at = (found: Found) => entryAt(treeOf(found), path)
   for (const found of snapshots.toReversed()) {
     if (bad.has(found.dir)) continue
     try {
-      if (!lstatSync(at(found), { throwIfNoEntry: false })?.isFile()) continue
+      if (!statAt(at(found))?.isFile()) continue
       for await (const [line] of readManifest(manifestOf(found), (text) => text.startsWith(`${path}\t`)))
         if (line?.hash && (await troubleIn(() => contentFault(at(found), line.hash))) === undefined) return found
     } catch (error) {

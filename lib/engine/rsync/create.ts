@@ -4,7 +4,7 @@ import { chmod, link, mkdir, open, readdir, rm, rmdir, stat, writeFile } from 'n
 import { dirname, join } from 'node:path'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
-import { syncFolder } from '../../inplace.ts'
+import { toDisk } from '../../inplace.ts'
 import { isAbsent } from '../../ledger.ts'
 import { fileSystemOf } from './filesystem.ts'
 import { rootOf, type StoreFile, storeFile, storeOf } from './store.ts'
@@ -75,7 +75,7 @@ export async function createStore(target: Target, context: RunContext): Promise<
       throw new Failure('refused', `refusing to create a store in '${store}': another was made meanwhile`)
     })
     kept = true
-    await syncFolder(store)
+    await toDisk(store)
     return found
   } finally {
     await rm(work, { recursive: true, force: true })
@@ -92,7 +92,7 @@ export async function makeRoot(target: Target, owner = target.name): Promise<voi
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return
     throw error
   }
-  await syncFolder(dirname(root))
+  await toDisk(dirname(root))
 }
 
 function unlessFilled(error: NodeJS.ErrnoException): void {

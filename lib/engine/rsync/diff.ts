@@ -5,7 +5,8 @@ import type { Change, CommandLine, Snapshot } from '../../rows.ts'
 import { comment, quote } from '../../shell.ts'
 import { pair, pick } from '../../snapshots.ts'
 import { isRemote } from '../../source/ssh.ts'
-import { changedSince, inTree, liveByHand, liveSource, timeOf } from './live.ts'
+import { entryAt } from './entry.ts'
+import { changedSince, liveByHand, liveSource, timeOf } from './live.ts'
 import { beside, type Line, readManifest, shownPath } from './manifest.ts'
 import { type Found, manifestOf, snapshotsOf, treeOf } from './snapshots.ts'
 
@@ -95,7 +96,7 @@ export function judged(old: Line, newer: Line, metadata: boolean): Change['chang
 
 /** Manifests tell whole seconds: a file that was written twice in one has changed in the common way. What cannot be looked at is check's matter. */
 function isSilent(before: Found, after: Found, { path }: Line): boolean {
-  const [one, other] = [before, after].map((found) => timeOf(inTree(treeOf(found), path)))
+  const [one, other] = [before, after].map((found) => timeOf(entryAt(treeOf(found), path)))
   return one !== undefined && one === other
 }
 

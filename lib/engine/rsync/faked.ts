@@ -5,6 +5,7 @@ import { Failure } from '../../failure.ts'
 import { feed } from '../../feed.ts'
 import { outFormat } from './argv.ts'
 import { failureOf } from './errors.ts'
+import { latinLines } from './latin.ts'
 import { formatLine, type Line, parseLine } from './manifest.ts'
 import { parseItem } from './output.ts'
 import { type Found, treeOf } from './snapshots.ts'
@@ -28,7 +29,7 @@ export async function* fakedLines(target: Target, found: Found, context: RunCont
   const sort = startTool(target, ['sort'], context, { stdin: 'pipe' })
   const fed = feed(sort.stdin as Writable, texts(rsync.stdout as Readable))
   try {
-    for await (const lines of latin(sort.stdout as Readable)) yield lines.map((text) => parseLine(text, found.dir))
+    for await (const lines of latinLines(sort.stdout as Readable)) yield lines.map((text) => parseLine(text, found.dir))
     await fed
     const [listed, sorted] = [await rsync.done, await sort.done]
     // 23: some could not be read.
@@ -43,18 +44,8 @@ export async function* fakedLines(target: Target, found: Found, context: RunCont
 }
 
 async function* texts(stdout: Readable): AsyncGenerator<Buffer> {
-  for await (const lines of latin(stdout)) {
+  for await (const lines of latinLines(stdout)) {
     const items = lines.map(parseItem).filter((line) => line !== undefined)
     if (items.length > 0) yield Buffer.from(items.map((line) => `${formatLine(line)}\n`).join(''), 'latin1')
-  }
-}
-
-/** Whole lines, a character a byte. */
-async function* latin(stream: Readable): AsyncGenerator<string[]> {
-  let rest = ''
-  for await (const chunk of stream.setEncoding('latin1')) {
-    const lines = (rest + (chunk as string)).split('\n')
-    rest = lines.pop() ?? ''
-    if (lines.length > 0) yield lines
   }
 }

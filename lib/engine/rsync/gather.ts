@@ -1,7 +1,8 @@
 // Hashes for files of which none is known, as in a tree that was taken in: read now, written down beside the manifest, compared from then on.
-import { type BigIntStats, lstatSync } from 'node:fs'
+import type { BigIntStats } from 'node:fs'
+import { entryAt, statAt } from './entry.ts'
 import { type Seeker, seeker } from './hashes.ts'
-import { type Line, pathBytes, readManifest } from './manifest.ts'
+import { type Line, readManifest } from './manifest.ts'
 import { md5Of } from './md5.ts'
 import { type Notes, openNotes } from './noted.ts'
 import { type Found, manifestOf, treeOf } from './snapshots.ts'
@@ -10,7 +11,7 @@ export type Gathering = {
   /** A line that was written down before. */
   readonly keep: (line: Line) => void
   /** A file without a hash; `at`: where it lies. What the system says of it comes as it is. */
-  readonly add: (line: Line, at: Buffer, stat: BigIntStats) => Promise<void>
+  readonly add: (line: Line, at: string | Buffer, stat: BigIntStats) => Promise<void>
   /** Gives how many hashes are new. */
   readonly finish: () => Promise<number>
   readonly discard: () => Promise<void>
@@ -29,10 +30,7 @@ export async function gathering(found: Found, older: Found | undefined, onRead: 
     if (!older || !known || stat.nlink === 1n) return undefined
     const hash = (await known.seek(line.path))?.hash
     if (!hash) return undefined
-    const other = lstatSync(Buffer.concat([Buffer.from(`${treeOf(older)}/`), pathBytes(line.path)]), {
-      bigint: true,
-      throwIfNoEntry: false,
-    })
+    const other = statAt(entryAt(treeOf(older), line.path))
     return other?.ino === stat.ino && other.dev === stat.dev ? hash : undefined
   }
   return {

@@ -1,12 +1,12 @@
 // A manifest from what rsync wrote: sorted, with the hashes that the bases knew, and counted.
-import { linkSync, lstatSync, unlinkSync } from 'node:fs'
+import { linkSync, unlinkSync } from 'node:fs'
 import { type FileHandle, open, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure } from '../../failure.ts'
+import { entryAt, seconds, statAt } from './entry.ts'
 import { asLanded } from './landed.ts'
-import { formatLine, header, type Line, pathBytes, readManifest } from './manifest.ts'
+import { formatLine, header, type Line, readManifest } from './manifest.ts'
 import { md5Of } from './md5.ts'
-import { seconds } from './walk.ts'
 
 /** A manifest that is asked for ascending paths; `end` closes it. */
 export type Seeker = { readonly seek: (path: string) => Promise<Line | undefined>; readonly end: () => Promise<void> }
@@ -123,7 +123,7 @@ export async function writeManifest(merge: Merge): Promise<Counts> {
         return ''
       }
       // Which of the two came last the order does not tell.
-      if (twice) line.hash = await md5Of(placeOf(merge.tree, line))
+      if (twice) line.hash = await md5Of(entryAt(merge.tree, line.path))
       if (twice || landed === 'altered') counts.altered++
     }
     const found = await complete(merge, line)
@@ -161,7 +161,7 @@ async function complete(merge: Merge, line: Line): Promise<(Line | undefined)[]>
   const { known, kindOf, tree, dryRun } = merge
   const found = await Promise.all(known.map(({ seek }) => seek(line.path)))
   // rsync's words for such a year tell it to nobody.
-  if (Number.isNaN(line.mtime)) line.mtime = (dryRun ? found[0]?.mtime : timeAt(placeOf(tree, line))) ?? 0
+  if (Number.isNaN(line.mtime)) line.mtime = (dryRun ? found[0]?.mtime : timeAt(tree, line)) ?? 0
   if (dryRun) return found
   const special = line.type === 'b' || line.type === 'p'
   if (special) {
@@ -179,15 +179,20 @@ async function complete(merge: Merge, line: Line): Promise<(Line | undefined)[]>
   const old = those.find(({ hash }) => hash) ?? those[0]
   if (old) line.hash = old.hash
   // Nobody knows it yet: rsync copied it here from a base, or from an unfinished tree, or it does not speak of md5.
-  else if (!line.link) line.hash = await md5Of(placeOf(tree, line))
+  else if (!line.link) line.hash = await md5Of(entryAt(tree, line.path))
   return found
 }
 
 /** The trees in which the file is this one; none: it is a copy. */
 function linkedTo({ trees, tree }: Merge, line: Line): number[] {
-  const inodeIn = (folder: string) => lstatSync(placeOf(folder, line), { bigint: true, throwIfNoEntry: false })?.ino
+  const inodeIn = (folder: string) => statAt(entryAt(folder, line.path))?.ino
   const own = inodeIn(tree)
   return own === undefined ? [] : trees.flatMap((each, i) => (inodeIn(each) === own ? i : []))
+}
+
+function timeAt(tree: string, { path }: Line): number | undefined {
+  const stat = statAt(entryAt(tree, path))
+  return stat && seconds(stat)
 }
 
 /** Whether one link more is refused: rsync copies then, as it does for any other reason, and says nothing. */
@@ -195,7 +200,7 @@ function isCrowded({ trees, dir }: Merge, line: Line): boolean {
   const probe = join(dir, 'link')
   return trees.some((each) => {
     try {
-      linkSync(placeOf(each, line), probe)
+      linkSync(entryAt(each, line.path), probe)
       unlinkSync(probe)
       return false
     } catch (error) {
@@ -203,13 +208,6 @@ function isCrowded({ trees, dir }: Merge, line: Line): boolean {
     }
   })
 }
-
-function timeAt(file: Buffer): number | undefined {
-  const stat = lstatSync(file, { bigint: true, throwIfNoEntry: false })
-  return stat && seconds(stat)
-}
-
-const placeOf = (tree: string, { path }: Line): Buffer => Buffer.concat([Buffer.from(`${tree}/`), pathBytes(path)])
 
 /** `bases`: what the manifests of snapshots have of the path. */
 function count(counts: Counts, line: Line, bases: readonly (Line | undefined)[], sources: ReadonlySet<string>, crowded: boolean): void {

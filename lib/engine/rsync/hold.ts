@@ -2,7 +2,7 @@
 import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { VerbOf } from '../../contract.ts'
-import { syncFolder } from '../../inplace.ts'
+import { toDisk } from '../../inplace.ts'
 import { checkIds, pickAll, refuseShared } from '../../named.ts'
 import { snapshotsOf } from './snapshots.ts'
 import { verifyIdentity } from './store.ts'
@@ -36,7 +36,7 @@ const hold: VerbOf<'hold'> = async function* (target, { ids, release }, context)
       if (!dryRun && (snapshot.held === true) === release) {
         if (release) rmSync(join(dir, 'hold'))
         else writeFileSync(join(dir, 'hold'), '', { mode: 0o600 })
-        await syncFolder(dir)
+        await toDisk(dir)
       }
       yield { kind: 'marked', target: target.name, action: dryRun ? would : done, id: snapshot.id, ...(dryRun && { dryRun }) }
     }

@@ -1,5 +1,5 @@
 // What the source is like now, beside a snapshot of it: a backup that writes nothing, linked to that snapshot, says it of each entry.
-import { lstatSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,9 +12,10 @@ import { isRemote } from '../../source/ssh.ts'
 import { backupArgs } from './argv.ts'
 import { printed, readable } from './backupbyhand.ts'
 import { cachesOf } from './caches.ts'
+import { entryAt, statAt } from './entry.ts'
 import { failureOf } from './errors.ts'
 import { keepsFractions } from './fractions.ts'
-import { type Line, pathBytes, readManifest, shownPath } from './manifest.ts'
+import { type Line, readManifest, shownPath } from './manifest.ts'
 import { rulesFile } from './rules.ts'
 import { transfer } from './save.ts'
 import { type Found, manifestOf, treeOf } from './snapshots.ts'
@@ -105,16 +106,13 @@ async function rehearsed(target: Target, source: Source, old: Found, dir: string
 const inSource = (target: Target, path: string): boolean =>
   target.paths.some((each) => each === '/' || path === each || path.startsWith(`${each}/`) || each.startsWith(`${path}/`))
 
-const onDisk = (escaped: string): Buffer => Buffer.concat([Buffer.from('/'), pathBytes(escaped)])
-
 /** What may not be looked at counts as there. */
 function isThere(escaped: string): boolean {
   try {
-    return lstatSync(onDisk(escaped), { throwIfNoEntry: false }) !== undefined
+    return statAt(entryAt('', escaped)) !== undefined
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === undefined) throw error
-    return code !== 'ENOTDIR'
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error
+    return true
   }
 }
 
@@ -138,18 +136,17 @@ export function changedSince(old: Line, now: Line, tree: string, remote: boolean
     if (old.size !== now.size || old.mtime !== now.mtime) return 'M'
     // Written twice within a second; or its ACL or an xattr changed.
     if (now.how === '>' && sameOwner) {
-      const time = remote ? undefined : timeOf(onDisk(old.path))
-      return time !== undefined && time === timeOf(inTree(tree, old.path)) ? 'U' : 'M'
+      const time = remote ? undefined : timeOf(entryAt('', old.path))
+      return time !== undefined && time === timeOf(entryAt(tree, old.path)) ? 'U' : 'M'
     }
   }
   return sameOwner && old.mtime === now.mtime ? undefined : 'U'
 }
 
-export const inTree = (tree: string, escaped: string): Buffer => Buffer.concat([Buffer.from(`${tree}/`), pathBytes(escaped)])
 /** To the nanosecond; undefined where nothing is, or may not be looked at. */
-export function timeOf(path: Buffer): bigint | undefined {
+export function timeOf(path: string | Buffer): bigint | undefined {
   try {
-    return lstatSync(path, { bigint: true, throwIfNoEntry: false })?.mtimeNs
+    return statAt(path)?.mtimeNs
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === undefined) throw error
     return undefined

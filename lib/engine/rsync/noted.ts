@@ -3,6 +3,7 @@
 import { type FileHandle, open, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Failure } from '../../failure.ts'
+import { toDisk } from '../../inplace.ts'
 
 export const hashesBeside = (manifest: string): string => join(dirname(manifest), 'hashes')
 
@@ -103,12 +104,7 @@ export async function openNotes(manifest: string): Promise<Notes> {
       await handle.sync()
       await handle.close()
       await rename(fresh, file)
-      const folder = await open(dirname(file))
-      try {
-        await folder.sync()
-      } finally {
-        await folder.close()
-      }
+      await toDisk(dirname(file))
     },
     async discard() {
       await writing.catch(() => undefined)

@@ -1,19 +1,15 @@
 // What a restore brought, against the manifest: whether it is there, and with --verify whether it is what was saved.
 import type { BigIntStats } from 'node:fs'
-import { lstat } from 'node:fs/promises'
 import type { RunContext } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { many, timeText } from '../../format.ts'
 import { incomplete } from '../../restoring.ts'
-import { type Line, pathBytes } from './manifest.ts'
+import { entryAt, seconds, statAt, typeOf } from './entry.ts'
+import type { Line } from './manifest.ts'
 import { md5Of } from './md5.ts'
 import type { Selected } from './selected.ts'
-import { seconds } from './walk.ts'
 
 const mostNamed = 100
-
-export const below = (folder: string, line: Pick<Line, 'path'>): Buffer =>
-  Buffer.concat([Buffer.from(folder.endsWith('/') ? folder : `${folder}/`), pathBytes(line.path)])
 
 /**
  * Looks at each entry below `to`. `settled`: nobody else writes there, so that sizes count always. Failure `damaged` where the snapshot itself
@@ -35,10 +31,10 @@ export async function proveRestored(
       const { line } = entry
       if (isDevice(line) && process.geteuid?.() !== 0) continue // told before
       try {
-        const difference = await differenceAt(below(to, line), line, { verify, settled })
+        const difference = await differenceAt(entryAt(to, line.path), line, { verify, settled })
         if (difference) {
           wrong.set(entry.path, difference)
-          lost ||= verify || !(await isKept(below(tree, line), line))
+          lost ||= verify || !isKept(entryAt(tree, line.path), line)
         } else if (verify && line.type === 'f' && line.hash === '') unknown++
       } catch (error) {
         // An ordinary user is kept out of folders and files whose modes say so, his own too.
@@ -60,7 +56,7 @@ export async function proveRestored(
 export async function proveWhole(entries: AsyncIterable<readonly Selected[]>, tree: string, action: string): Promise<void> {
   const lost: string[] = []
   for await (const batch of entries)
-    for (const { line, path } of batch) if (lost.length < mostNamed && !(await isKept(below(tree, line), line))) lost.push(path)
+    for (const { line, path } of batch) if (lost.length < mostNamed && !isKept(entryAt(tree, line.path), line)) lost.push(path)
   if (lost.length === 0) return
   const named = lost.slice(0, 10).map((path) => `'${path}'`)
   throw new Failure(
@@ -74,43 +70,23 @@ export async function proveWhole(entries: AsyncIterable<readonly Selected[]>, tr
 
 export const isDevice = ({ type }: Pick<Line, 'type'>): boolean => type === 'b' || type === 'c'
 
-async function differenceAt(file: Buffer, line: Line, how: { verify: boolean; settled: boolean }): Promise<string | undefined> {
-  const stat = await statOf(file)
+async function differenceAt(file: string | Buffer, line: Line, how: { verify: boolean; settled: boolean }): Promise<string | undefined> {
+  const stat = statAt(file)
   if (!stat) return 'it is not there'
   const difference = differenceOf(line, stat, how)
   if (difference || !how.verify || line.type !== 'f' || line.hash === '') return difference
   return (await md5Of(file)) === line.hash ? undefined : 'its content is not what was saved'
 }
 
-async function statOf(file: Buffer): Promise<BigIntStats | undefined> {
-  try {
-    return await lstat(file, { bigint: true })
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
-    throw error
-  }
-}
-
 /** Whether the snapshot itself still has the entry. */
-async function isKept(file: Buffer, { type, size }: Line): Promise<boolean> {
-  const stat = await statOf(file)
+function isKept(file: string | Buffer, { type, size }: Line): boolean {
+  const stat = statAt(file)
   return stat !== undefined && (type !== 'f' || Number(stat.size) === size)
-}
-
-const kindOf = (stat: BigIntStats): Line['type'] | undefined => {
-  if (stat.isFile()) return 'f'
-  if (stat.isDirectory()) return 'd'
-  if (stat.isSymbolicLink()) return 'l'
-  if (stat.isFIFO()) return 'p'
-  if (stat.isSocket()) return 's'
-  if (stat.isBlockDevice()) return 'b'
-  return stat.isCharacterDevice() ? 'c' : undefined
 }
 
 function differenceOf(line: Line, stat: BigIntStats, { verify, settled }: { verify: boolean; settled: boolean }): string | undefined {
   const [size, mode, uid, gid] = [stat.size, stat.mode, stat.uid, stat.gid].map(Number) as [number, number, number, number]
-  if (kindOf(stat) !== line.type) return 'it is something else'
+  if (typeOf(stat) !== line.type) return 'it is something else'
   if (line.type === 'f' && (settled || verify) && size !== line.size) return `it has ${size} bytes, saved were ${line.size}`
   if (!verify || line.type === 'l') return undefined
   const root = process.geteuid?.() === 0

@@ -1,11 +1,12 @@
 // From an unfinished snapshot to a published one: made durable first, then one rename. What stands below snapshots/ is complete.
 import { existsSync } from 'node:fs'
-import { mkdir, open, readdir, readlink, rename, rm, rmdir, symlink } from 'node:fs/promises'
+import { mkdir, readdir, readlink, rename, rm, rmdir, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { toDisk } from '../../inplace.ts'
 import { pick } from '../../snapshots.ts'
-import { type Found, idOf, idsIn, readStored, type Stored, toSnapshot } from './snapshots.ts'
+import { type Found, idOf, idsIn, newestFirst, readStored, type Stored, toSnapshot } from './snapshots.ts'
 import { startTool } from './tool.ts'
 
 /** A new folder incomplete/ID with an empty tree/, below the folder of a target; the caller holds the store's lock. */
@@ -40,18 +41,13 @@ async function sweep(incomplete: string): Promise<void> {
 
 /** incomplete/ID with its tree/ and manifest becomes snapshots/ID. Nothing can be seen there before all of it lies on the disk. */
 export async function publish(target: Target, root: string, dir: string, stored: Stored, context: RunContext): Promise<Found> {
-  const file = await open(join(dir, 'snapshot.json'), 'w', 0o600)
-  try {
-    await file.writeFile(`${JSON.stringify(stored, null, 2)}\n`)
-  } finally {
-    await file.close()
-  }
+  await writeFile(join(dir, 'snapshot.json'), `${JSON.stringify(stored, null, 2)}\n`, { mode: 0o600 })
   await flush(target, dir, context)
-  for (const path of [join(dir, 'snapshot.json'), join(dir, 'manifest'), dir]) await fsync(path)
+  for (const path of [join(dir, 'snapshot.json'), join(dir, 'manifest'), dir]) await toDisk(path)
   context.signal.throwIfAborted()
   const place = join(root, 'snapshots', stored.id)
   await rename(dir, place)
-  for (const path of [dirname(place), dirname(dir)]) await fsync(path)
+  for (const path of [dirname(place), dirname(dir)]) await toDisk(path)
   await renewLatest(root, context)
   return { ...stored, dir: place, held: false }
 }
@@ -65,15 +61,6 @@ async function flush(target: Target, dir: string, context: RunContext): Promise<
   if (second.status !== 0) throw new Failure('tool', `cannot write '${dir}' to the disk: ${second.stderr.trim()}`)
 }
 
-async function fsync(path: string): Promise<void> {
-  const file = await open(path)
-  try {
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-}
-
 /** The link `latest` names the snapshot that `latest` means to the commands; none where there is no snapshot. After a removal too. */
 export async function renewLatest(root: string, context: Pick<RunContext, 'warn'>): Promise<void> {
   const link = join(root, 'latest')
@@ -85,7 +72,7 @@ export async function renewLatest(root: string, context: Pick<RunContext, 'warn'
   await rm(beside, { force: true })
   await symlink(to, beside)
   await rename(beside, link)
-  await fsync(root)
+  await toDisk(root)
 }
 
 async function target(link: string): Promise<string | undefined> {
@@ -110,6 +97,6 @@ export function newestIn(root: string, context: Pick<RunContext, 'warn'>): strin
       return []
     }
   })
-  rows.sort((a, b) => (a.time === b.time ? (a.id < b.id ? 1 : -1) : a.time < b.time ? 1 : -1))
+  rows.sort(newestFirst)
   return rows.length === 0 ? undefined : pick(rows, { name: '', engine: 'rsync' }, 'latest').id
 }

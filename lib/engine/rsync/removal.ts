@@ -3,7 +3,7 @@ import { type Dirent, existsSync, mkdirSync, readdirSync, renameSync } from 'nod
 import { basename, join } from 'node:path'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
-import { syncFolder } from '../../inplace.ts'
+import { toDisk } from '../../inplace.ts'
 import { startTool } from './tool.ts'
 
 /** Folders a process: far below any limit of argv. */
@@ -30,8 +30,7 @@ export async function removeAside(target: Target, root: string, context: RunCont
   const names = namesIn(aside)
   if (names.length === 0) return
   // A power cut must not leave the removal without the renaming.
-  for (const folder of ['snapshots', 'incomplete', 'deleting'].map((name) => join(root, name)))
-    if (existsSync(folder)) await syncFolder(folder)
+  for (const folder of ['snapshots', 'incomplete', 'deleting'].map((name) => join(root, name))) if (existsSync(folder)) await toDisk(folder)
   for (let at = 0; at < names.length; at += batch) {
     const paths = names.slice(at, at + batch).map((name) => join(aside, name))
     await removeHalves(target, paths, context)

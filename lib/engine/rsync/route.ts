@@ -1,9 +1,10 @@
 // How a restore goes: whole paths, which rsync walks by itself, or a list of entries where patterns choose; and the folders above them.
 import { isUtf8 } from 'node:buffer'
-import { lstatSync, readdirSync, statSync } from 'node:fs'
+import { readdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { held, type Job } from '../../restoring.ts'
 import { type Move, pathArgs } from './bring.ts'
+import { statAt } from './entry.ts'
 import { type Line, pathBytes } from './manifest.ts'
 import type { Selected } from './selected.ts'
 import { type Found, treeOf } from './snapshots.ts'
@@ -31,7 +32,7 @@ function tops(tree: string): string[] | undefined {
   return names.every(isUtf8) ? names.map((name) => `/${name}`).sort() : undefined
 }
 
-const lies = (path: string | Buffer): boolean => lstatSync(path, { throwIfNoEntry: false }) !== undefined
+const lies = (path: string | Buffer): boolean => statAt(path) !== undefined
 const leads = (path: string | Buffer): boolean => statSync(path, { throwIfNoEntry: false }) !== undefined
 
 /** Folders above the paths that are not there, from the top. rsync would make them with the modes of new ones. */

@@ -5,7 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Child, Exit } from '../../child.ts'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { drained } from '../../feed.ts'
 import { type Counts, type Seeker, seeker, writeManifest } from './hashes.ts'
+import { latinLines } from './latin.ts'
 import { escapePath, formatLine, type Line, parseLine, readManifest } from './manifest.ts'
 import { parseItem } from './output.ts'
 import { kindsIn } from './special.ts'
@@ -161,14 +163,7 @@ function startSort(target: Target, dir: string, context: RunContext) {
   const child = startTool(target, ['sort', '-T', dir], context, { stdin: 'pipe' })
   return {
     async add(text: string): Promise<void> {
-      if (text === '' || !child.stdin || child.stdin.write(text, 'latin1')) return
-      await new Promise<void>((resolve) => {
-        child.stdin?.once('drain', resolve)
-        void child.done.then(
-          () => resolve(),
-          () => resolve(),
-        )
-      })
+      if (text !== '' && child.stdin && !child.stdin.write(text, 'latin1')) await drained(child.stdin)
     },
     lines: () => linesOf(child, dir),
     discard: () => child.end(),
@@ -177,12 +172,7 @@ function startSort(target: Target, dir: string, context: RunContext) {
 
 async function* linesOf(child: Child, dir: string): AsyncGenerator<Line[]> {
   child.stdin?.end()
-  let rest = ''
-  for await (const chunk of child.stdout ?? []) {
-    const lines = (rest + (chunk as Buffer).toString('latin1')).split('\n')
-    rest = lines.pop() ?? ''
-    yield lines.map((line) => parseMarked(line, join(dir, 'output')))
-  }
+  for await (const lines of child.stdout ? latinLines(child.stdout) : []) yield lines.map((line) => parseMarked(line, join(dir, 'output')))
   const { status, stderr } = await child.done
   if (status === 0) return
   throw new Failure(

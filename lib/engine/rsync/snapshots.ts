@@ -111,8 +111,11 @@ export function storedOf(target: Target, context: Reading, owners = ownersOf(tar
       }
     }
   }
-  return found.sort((a, b) => (a.time === b.time ? (a.id < b.id ? 1 : -1) : a.time < b.time ? 1 : -1))
+  return found.sort(newestFirst)
 }
+
+export const newestFirst = (a: Pick<Snapshot, 'id' | 'time'>, b: Pick<Snapshot, 'id' | 'time'>): number =>
+  a.time === b.time ? (a.id < b.id ? 1 : -1) : a.time < b.time ? 1 : -1
 
 /** Whose it is: STORE/OWNER/snapshots/ID. */
 export const ownerOf = ({ dir }: Pick<Found, 'dir'>): string => basename(dirname(dirname(dir)))

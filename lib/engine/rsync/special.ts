@@ -3,6 +3,7 @@ import { lstat } from 'node:fs/promises'
 import { answer } from '../../child.ts'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { entryAt } from './entry.ts'
 import { type Line, pathBytes } from './manifest.ts'
 import { rsyncEnv } from './tool.ts'
 
@@ -12,7 +13,7 @@ type KindOf = (path: string, type: 'b' | 'p') => Promise<Line['type']>
 export function kindsIn(target: Target, tree: string, fake: boolean, context: RunContext): KindOf {
   return async (path, type) => {
     if (fake) return (await faked(target, tree, path, context)) ?? type
-    const found = await lstat(Buffer.concat([Buffer.from(`${tree}/`), pathBytes(path)]))
+    const found = await lstat(entryAt(tree, path))
     if (found.isCharacterDevice()) return 'c'
     return found.isSocket() ? 's' : type
   }

@@ -1,15 +1,14 @@
 // Is a snapshot what its manifest says? Each entry is looked at, none is read.
-import { lstatSync, readFileSync, readlinkSync } from 'node:fs'
-import { join } from 'node:path'
+import { readFileSync, readlinkSync } from 'node:fs'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { field, timeText } from '../../format.ts'
+import { entryAt, seconds, statAt, typeOf } from './entry.ts'
 import { fakedLines } from './faked.ts'
-import { beside, escapePath, type Line, pathBytes, readManifest, shownPath, typeOf as typeNamed } from './manifest.ts'
+import { beside, escapePath, type Line, readManifest, shownPath, typeOf as typeNamed } from './manifest.ts'
 import { ordered, type Refused, type Seen } from './ordered.ts'
 import { refusalOf, wordsOf } from './refusal.ts'
 import { type Found, manifestOf, treeOf } from './snapshots.ts'
-import { seconds, typeOf } from './walk.ts'
 
 /** What hears of a look at a snapshot besides its faults. */
 export type Hearing = {
@@ -89,9 +88,8 @@ async function* fakeFaults(target: Target, found: Found, context: RunContext, sh
       if (!line || line.path === '.') continue
       if (faked) for (const fault of fakeDifferences(line, faked)) yield `${named(line.path)}: ${fault}`
       else if (!isBelow(shut, line.path)) {
-        const at = Buffer.concat([Buffer.from(`${treeOf(found)}/`), pathBytes(line.path)])
-        const stat = lstatSync(at, { throwIfNoEntry: false })
-        if (stat && (stat.mode & 0o400) !== 0) yield `${named(line.path)}: its owner and mode cannot be read in its xattr`
+        const stat = statAt(entryAt(treeOf(found), line.path))
+        if (stat && (stat.mode & 0o400n) !== 0n) yield `${named(line.path)}: its owner and mode cannot be read in its xattr`
       }
     }
   }
@@ -123,7 +121,8 @@ async function* inOrder(batches: AsyncGenerator<Line[]>, file: string): AsyncGen
 }
 
 /** Where no root wrote it, owners, modes and what a device is lie in attributes; a device is an empty file, a symbolic link one with its target. */
-function* differences({ dir, fake }: Found, line: Line, { at, stat }: Seen): Generator<string> {
+function* differences(found: Found, line: Line, { at, stat }: Seen): Generator<string> {
+  const { fake } = found
   const type = typeOf(stat)
   const asFile = fake === true && 'psbcl'.includes(line.type) && type === 'f'
   if (type !== line.type && !asFile) {
@@ -149,7 +148,7 @@ function* differences({ dir, fake }: Found, line: Line, { at, stat }: Seen): Gen
     if (now !== to) yield `it is a link to '${now}', was to '${to}'`
   }
   if (arrow === '=>') {
-    const other = lstatSync(Buffer.concat([Buffer.from(join(dir, 'tree/')), pathBytes(to)]), { bigint: true, throwIfNoEntry: false })
+    const other = statAt(entryAt(treeOf(found), to))
     if (other?.ino !== stat.ino) yield `it is not the same file as ${named(to)} any more`
   }
 }

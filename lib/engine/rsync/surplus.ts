@@ -1,5 +1,5 @@
 // restore --in-place --delete: what lies in the restored paths and not in the snapshot, found by reading both folders side by side.
-import { lstatSync, readdirSync, type Stats } from 'node:fs'
+import { type BigIntStats, readdirSync } from 'node:fs'
 import { rmdir, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { isCache } from '../../cachedir.ts'
@@ -10,6 +10,7 @@ import { selection } from '../../pattern.ts'
 import type { CommandLine } from '../../rows.ts'
 import type { Choice } from '../../selection.ts'
 import { comment, quote, quoteBytes } from '../../shell.ts'
+import { statAt } from './entry.ts'
 import { storeOf } from './store.ts'
 import { rsyncEnv } from './tool.ts'
 
@@ -18,7 +19,6 @@ export type Doomed = { readonly path: Buffer; readonly shown: string; readonly f
 
 const slash = Buffer.from('/')
 const under = (folder: Buffer, name: Buffer): Buffer => Buffer.concat(folder.equals(slash) ? [slash, name] : [folder, slash, name])
-const statOf = (path: Buffer): Stats | undefined => lstatSync(path, { throwIfNoEntry: false })
 
 /** `left`: caches, which backups leave out, so that all that lies in them would look like surplus. */
 export type Surplus = { readonly doomed: readonly Doomed[]; readonly left: readonly string[] }
@@ -36,7 +36,7 @@ export async function surplus(target: Target, { tree, saved, roots, choice }: Re
   const left: string[] = []
 
   /** Whether all of it goes. `kept`: the folder of the snapshot beside it; undefined: it has none. */
-  const visit = (path: Buffer, stat: Stats, kept: Buffer | undefined): boolean => {
+  const visit = (path: Buffer, stat: BigIntStats, kept: Buffer | undefined): boolean => {
     const shown = path.toString('utf8')
     const folder = stat.isDirectory()
     const wanted = selects(shown, folder)
@@ -52,9 +52,9 @@ export async function surplus(target: Target, { tree, saved, roots, choice }: Re
     if (folder) {
       for (const name of readdirSync(path, { encoding: 'buffer' }).sort(Buffer.compare)) {
         const [at, beside] = [under(path, name), kept && under(kept, name)]
-        const inner = statOf(at)
+        const inner = statAt(at)
         if (!inner) continue // gone meanwhile
-        const other = beside && statOf(beside)
+        const other = beside && statAt(beside)
         if (other && !inner.isDirectory()) continue
         if (inner.isDirectory() && inner.dev !== stat.dev && stay) {
           if (!other && selects(at.toString('utf8'), true)) throw keptBack(at.toString('utf8'), onMount(at.toString('utf8')))
@@ -70,8 +70,8 @@ export async function surplus(target: Target, { tree, saved, roots, choice }: Re
   }
   for (const root of roots) {
     const [at, beside] = [Buffer.from(root), Buffer.from(`${tree}${root === '/' ? '' : root}`)]
-    const stat = statOf(at)
-    if (!stat?.isDirectory() || !statOf(beside)?.isDirectory()) continue
+    const stat = statAt(at)
+    if (!stat?.isDirectory() || !statAt(beside)?.isDirectory()) continue
     const link = linkAbove(root)
     if (link !== undefined)
       throw new Failure(
@@ -91,7 +91,7 @@ export async function surplus(target: Target, { tree, saved, roots, choice }: Re
 /** The topmost link among the folders above a path. */
 export function linkAbove(path: string): string | undefined {
   let found: string | undefined
-  for (let at = dirname(path); at !== '/'; at = dirname(at)) if (lstatSync(at, { throwIfNoEntry: false })?.isSymbolicLink()) found = at
+  for (let at = dirname(path); at !== '/'; at = dirname(at)) if (statAt(at)?.isSymbolicLink()) found = at
   return found
 }
 

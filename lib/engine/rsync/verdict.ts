@@ -3,7 +3,7 @@ import { basename } from 'node:path'
 import type { Exit } from '../../child.ts'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
-import { field } from '../../format.ts'
+import { field, many } from '../../format.ts'
 import type { Summary } from '../../rows.ts'
 import { manualTag, namesTag, partialTag } from '../../snapshots.ts'
 import type { Both } from './argv.ts'
@@ -96,10 +96,10 @@ export function told(
   const unexplained = exit.status === 23 && !explained(trouble)
   if (unexplained) context.warn('rsync ended with status 23, and did not say what it left out', 'partial')
   const { altered } = counts
-  if (altered > 0) context.warn(`${altered} ${altered === 1 ? 'file' : 'files'} changed while they were read`)
-  if (vanished > 0) context.warn(`${vanished} ${vanished === 1 ? 'file' : 'files'} vanished while the source was read`)
+  if (altered > 0) context.warn(`${many(altered, 'file', 'files')} changed while they were read`)
+  if (vanished > 0) context.warn(`${many(vanished, 'file', 'files')} vanished while the source was read`)
   const crowded = Math.max(trouble.crowded, counts.crowded)
-  if (crowded > 0) context.warn(`${crowded} ${crowded === 1 ? 'file' : 'files'} could not be linked: too many links; copied`)
+  if (crowded > 0) context.warn(`${many(crowded, 'file', 'files')} could not be linked: too many links; copied`)
   if (both.there && !job.names)
     for (const link of counts.links) context.warn(`'/${link}' is a link: only the link is saved, name what it points to`, 'partial')
   const nothing = counts.files === 0 && !job.names

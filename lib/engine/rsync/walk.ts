@@ -1,11 +1,13 @@
 // The manifest of a tree that no backup of kedge's wrote: by looking at each file. Nothing is read but names, inodes and links.
-import { type BigIntStats, lstatSync, readdirSync, readlinkSync } from 'node:fs'
+import { lstatSync, readdirSync, readlinkSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import type { Readable, Writable } from 'node:stream'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { feed } from '../../feed.ts'
-import { escapePath, formatLine, header, type Type } from './manifest.ts'
+import { seconds, statAt, typeOf } from './entry.ts'
+import { latinLines } from './latin.ts'
+import { escapePath, formatLine, header } from './manifest.ts'
 import type { Stored } from './snapshots.ts'
 import { startTool } from './tool.ts'
 
@@ -52,7 +54,7 @@ function* walk(tree: string, older: string | undefined, counts: Record<keyof Cou
     const at = under(root, path)
     const stat = lstatSync(at, { bigint: true })
     const type = typeOf(stat)
-    const before = base && type !== 'd' ? statOf(under(base, path)) : undefined
+    const before = base && type !== 'd' ? statAt(under(base, path)) : undefined
     const same = before !== undefined && before.ino === stat.ino && before.dev === stat.dev
     counts[type === 'd' ? 'folders' : 'files']++
     if (type !== 'd' && !same) {
@@ -100,34 +102,10 @@ function* walk(tree: string, older: string | undefined, counts: Record<keyof Cou
 const slash = Buffer.from('/')
 const under = (folder: Buffer, path: Buffer): Buffer => (path.length === 0 ? folder : Buffer.concat([folder, slash, path]))
 
-function statOf(path: Buffer): BigIntStats | undefined {
-  try {
-    return lstatSync(path, { bigint: true })
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
-    throw error
-  }
-}
-
-/** Down to the whole second, before 1970 as well. */
-export const seconds = ({ mtimeNs }: BigIntStats): number => Number(mtimeNs / 1_000_000_000n) - (mtimeNs % 1_000_000_000n < 0n ? 1 : 0)
-
-export function typeOf(stat: BigIntStats): Type {
-  if (stat.isDirectory()) return 'd'
-  if (stat.isSymbolicLink()) return 'l'
-  if (stat.isFIFO()) return 'p'
-  if (stat.isSocket()) return 's'
-  if (stat.isBlockDevice()) return 'b'
-  return stat.isCharacterDevice() ? 'c' : 'f'
-}
-
 /** Lines sorted by inode: the second and further names of a file say which the first is, and were no transfer of their own. */
 async function* withLinks(stream: Readable, counts: Record<keyof Counts, number>): AsyncGenerator<string[]> {
-  let [rest, inode, first] = ['', '', '']
-  for await (const chunk of stream.setEncoding('latin1')) {
-    const lines = (rest + (chunk as string)).split('\n')
-    rest = lines.pop() ?? ''
+  let [inode, first] = ['', '']
+  for await (const lines of latinLines(stream)) {
     yield lines.map((text) => {
       const at = text.indexOf('\t')
       const [of, line] = [text.slice(0, at), text.slice(at + 1)]

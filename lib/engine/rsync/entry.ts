@@ -1,0 +1,34 @@
+// An entry of a snapshot's tree on the disk: where it lies, whether it is there, and what it is in a manifest's words.
+import { type BigIntStats, lstatSync } from 'node:fs'
+import { pathBytes, type Type } from './manifest.ts'
+
+/** `path`: as a manifest has it; `tree`: '' for the root of the source itself. Bytes only where a name needs them: most do not. */
+export function entryAt(tree: string, path: string): string | Buffer {
+  const folder = tree.endsWith('/') ? tree : `${tree}/`
+  return /^[ -[\]-~]*$/.test(path) ? `${folder}${path}` : Buffer.concat([Buffer.from(folder), pathBytes(path)])
+}
+
+/**
+ * Undefined where nothing lies there, also where a file stands in the place of a folder above it, which throwIfNoEntry calls an error: two
+ * trees need not agree on that. Other errors come as they are.
+ */
+export function statAt(path: string | Buffer): BigIntStats | undefined {
+  try {
+    return lstatSync(path, { bigint: true, throwIfNoEntry: false })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return undefined
+    throw error
+  }
+}
+
+/** Down to the whole second, before 1970 as well. */
+export const seconds = ({ mtimeNs }: BigIntStats): number => Number(mtimeNs / 1_000_000_000n) - (mtimeNs % 1_000_000_000n < 0n ? 1 : 0)
+
+export function typeOf(stat: BigIntStats): Type {
+  if (stat.isDirectory()) return 'd'
+  if (stat.isSymbolicLink()) return 'l'
+  if (stat.isFIFO()) return 'p'
+  if (stat.isSocket()) return 's'
+  if (stat.isBlockDevice()) return 'b'
+  return stat.isCharacterDevice() ? 'c' : 'f'
+}
