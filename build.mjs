@@ -1,6 +1,6 @@
-// Builds dist/: one small CommonJS file a command and a library file, four bundles (core: what every command needs; base: what reads
-// targets and their state; runs: what a run needs besides; rsync: what its backup needs besides), one file a package; all loaded when
-// used; and the shells' completions.
+// Builds dist/: one small CommonJS file a command and a library file, five bundles (core: what every command needs; base: what reads
+// targets and their state; runs: what a run needs besides; restic, rsync: what the backup of an engine needs besides), one file a
+// package; all loaded when used; and the shells' completions.
 // `--tests` bundles the tests into .build/test instead.
 import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
@@ -17,7 +17,7 @@ const out = `.build/dist-${process.pid}`
 const core = ['cli', 'failure', 'format', 'log', 'nearest', 'printer', 'shell'].map((name) => `lib/${name}`)
 /** What these import is one file too: what nearly every command reads, and what a run needs besides. */
 const reading = ['target', 'ledger', 'running'].map((name) => `lib/${name}`)
-const runs = ['several', 'lifecycle', 'secret', 'source/names', 'engine/restic/backup'].map((name) => `lib/${name}`)
+const runs = ['several', 'lifecycle', 'secret', 'source/names', 'source/stream', 'pattern', 'snapshots'].map((name) => `lib/${name}`)
 
 const sources = async (folder) => (await readdir(folder, { recursive: true })).filter((name) => name.endsWith('.ts')).sort()
 
@@ -122,7 +122,8 @@ async function product() {
   await mkdir(join(out, 'vendor'), { recursive: true })
   const base = await closure(reading)
   const needed = await closure(runs, base)
-  const bundles = { core, base, runs: needed, rsync: await closure(['lib/engine/rsync/backup'], [...base, ...needed]) }
+  const engine = (name) => closure([`lib/engine/${name}/backup`], [...base, ...needed])
+  const bundles = { core, base, runs: needed, restic: await engine('restic'), rsync: await engine('rsync') }
   const held = [...Object.values(bundles).flat(), 'lib/contract', 'lib/rows'] // the last two are types only
   const lib = (await sources('lib')).map((name) => join('lib', name)).filter((name) => !held.includes(name.replace(/\.ts$/, '')))
   const bin = (await sources('bin')).filter((name) => name !== 'kedge.ts').map((name) => join('bin', name))

@@ -44,6 +44,9 @@ export function checkArgs(target: Pick<Target, 'env'>): void {
   }
 }
 
+/** Whether they name a file, which rsync 3.5 reaches through no link of another user's unless it is told to. */
+export const namesFiles = (words: readonly string[]): boolean => readsRules(words) || words.some((word) => word.startsWith('--log-file'))
+
 /** Whether they name a file of rules, a line each: kedge's own files have NUL in place of the line's end. */
 export const readsRules = (words: readonly string[]): boolean =>
   words.some((word) => /^(?:--(?:exclude|include)-from|--filter|-f)\b/.test(word))

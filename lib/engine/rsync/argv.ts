@@ -4,7 +4,8 @@ import type { Target } from '../../contract.ts'
 import { parseSize } from '../../format.ts'
 import { byBlanks } from '../../keys.ts'
 import { hostWord, remoteShell, rsyncHost } from '../../source/ssh.ts'
-import { readsRules } from './args.ts'
+import { namesFiles, readsRules } from './args.ts'
+import { unchecked } from './detour.ts'
 import type { Probe } from './probe.ts'
 import { older, type Version } from './version.ts'
 
@@ -44,6 +45,8 @@ export type Plan = Both & {
   readonly dryRun: boolean
   /** The store keeps fractions of a second. */
   readonly fine: boolean
+  /** Whoever runs it looks for detours afterwards: rsync's own checks, which cost half of the time, may be left out. */
+  readonly unchecked?: true
   readonly control?: string | undefined
 }
 
@@ -108,6 +111,7 @@ export function backupArgs(target: Target, plan: Plan): string[] {
     // A local copy writes whole files, and would not go on from a part.
     ...(plan.resume && !isPulled(plan) ? ['--no-whole-file'] : []),
     ...plan.bases.slice(0, mostBases).map((base) => `--link-dest=${base}`),
+    ...(plan.unchecked && !plan.there && !namesFiles(more) ? unchecked(plan.here) : []),
     // In this order: rsync reads a file of rules as soon as it is named.
     ...(plan.rules || plan.from ? ['--from0'] : []),
     ...(plan.rules ? [`--exclude-from=${plan.rules}`] : []),

@@ -187,7 +187,8 @@ async function rehearsePaths(
     const bases = ready ? basesOf(job.root, job.found, job.suspects) : { snapshots: [], unfinished: [], wrong: undefined }
     const { paths, patterns, control, both } = source
     const caches = await cachesOf(target, both, { sources: paths, patterns, dir, control }, context)
-    const work = workOf(target, job, both, bases, [...caches, ...source.rules], dir, false, true)
+    const rules = [...caches, ...source.rules]
+    const work = workOf(target, { job, both, bases, rules, dir, resume: false, only: undefined, dryRun: true })
     const { exit, trouble, finish, discard } = await transfer(target, work, context)
     try {
       judge(target, job, exit, trouble)

@@ -3,6 +3,7 @@ import { linkSync, unlinkSync } from 'node:fs'
 import { type FileHandle, open, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure } from '../../failure.ts'
+import { isBelow, leadsAway } from './detour.ts'
 import { entryAt, seconds, statAt } from './entry.ts'
 import { asLanded } from './landed.ts'
 import { formatLine, header, type Line, readManifest } from './manifest.ts'
@@ -61,6 +62,8 @@ export type Counts = {
   altered: number
   /** Paths that rsync told of and that are not there. */
   lost: string[]
+  /** The outermost folders that are links in a tree that was linked to. */
+  detours: Set<string>
 }
 
 const noCounts = (): Counts => ({
@@ -79,6 +82,7 @@ const noCounts = (): Counts => ({
   links: [],
   altered: 0,
   lost: [],
+  detours: new Set(),
 })
 
 const sameData = (a: Line, b: Line): boolean => a.type === b.type && a.size === b.size && a.mtime === b.mtime
@@ -95,6 +99,8 @@ export type Merge = {
   readonly bases: number
   /** What they tell of, in the same order. */
   readonly trees: readonly string[]
+  /** Those that were linked to. */
+  readonly linked: readonly string[]
   readonly dir: string
   readonly tree: string
   /** Sources, escaped, without the slash. */
@@ -126,6 +132,8 @@ export async function writeManifest(merge: Merge): Promise<Counts> {
       if (twice) line.hash = await md5Of(entryAt(merge.tree, line.path))
       if (twice || landed === 'altered') counts.altered++
     }
+    if (line.type === 'd' && !merge.dryRun && !isBelow(counts.detours, line.path) && leadsAway(merge.linked, line.path))
+      counts.detours.add(line.path)
     const found = await complete(merge, line)
     const crowded = line.copied === true && !merge.dryRun && isCrowded(merge, line)
     if (crowded) counts.crowded++

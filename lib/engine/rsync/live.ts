@@ -78,6 +78,8 @@ async function rehearsed(target: Target, source: Source, old: Found, dir: string
     remote,
     manifests: [manifestOf(old)],
     unfinished: [],
+    trees: [treeOf(old)],
+    linked: [],
     sources: paths,
     fake: false,
     dryRun: true,

@@ -1,6 +1,7 @@
 // Taking trees away: renamed aside first, which takes milliseconds and leaves no half of a snapshot; removed by rm while the run goes on.
 import { type Dirent, existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs'
 import { basename, join } from 'node:path'
+import type { Exit } from '../../child.ts'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { toDisk } from '../../inplace.ts'
@@ -30,11 +31,11 @@ export async function removeAside(target: Target, root: string, context: RunCont
   const names = namesIn(aside)
   if (names.length === 0) return
   // A power cut must not leave the removal without the renaming.
-  for (const folder of ['snapshots', 'incomplete', 'deleting'].map((name) => join(root, name))) if (existsSync(folder)) await toDisk(folder)
+  const folders = ['snapshots', 'incomplete', 'deleting'].map((name) => join(root, name))
+  await Promise.all(folders.filter((folder) => existsSync(folder)).map(toDisk))
   for (let at = 0; at < names.length; at += batch) {
     const paths = names.slice(at, at + batch).map((name) => join(aside, name))
-    await removeHalves(target, paths, context)
-    const first = await tool(target, ['rm', '-rf', ...paths], context)
+    const first = await removeByTwo(target, paths, context)
     if (first.status === 0) continue
     // A file's mode is that of every snapshot which shares it: only folders are opened for removal.
     await tool(target, ['find', ...paths, '-type', 'd', '!', '-perm', '-700', '-exec', 'chmod', 'u+rwx', '{}', ';'], context)
@@ -47,61 +48,45 @@ export async function removeAside(target: Target, root: string, context: RunCont
   }
 }
 
-/**
- * Most of a tree, by two processes: measured with 20,000 files, 0.26 s where one takes 0.46. What they cannot remove is left to the rm that
- * comes after them, and told by it.
- */
-async function removeHalves(target: Target, paths: readonly string[], context: RunContext): Promise<void> {
-  const entries = parted(paths)
-  const quiet = { ...context, detail: () => undefined } // lists of hundreds of names
-  const half = async (mine: readonly string[]) => {
-    for (const list of inArgv(mine)) await tool(target, ['rm', '-rf', ...list], quiet)
-  }
-  const halves = [0, 1].map((half) => entries.filter((_, i) => i % 2 === half)).filter((mine) => mine.length > 0)
-  const ends = await Promise.allSettled(halves.map(half))
-  for (const end of ends) if (end.status === 'rejected') throw end.reason
+/** What lies in the trees by two processes at a time, then the trees. What the two cannot remove the last tells of. */
+const byTwo = 'xargs -0 -P 2 -n "$0" rm -rf -- 2>/dev/null; exec rm -rf -- "$@"'
+
+/** Names a process, so that none has the last of the work alone. */
+const share = (names: number): number => Math.min(Math.ceil(names / 6) || 1, 200)
+
+/** With 20,000 files measured at 0.26 s, where one rm takes 0.46. */
+async function removeByTwo(target: Target, paths: readonly string[], context: RunContext): Promise<Exit> {
+  const names = parted(paths)
+  const command = ['sh', '-c', byTwo, String(share(names.length)), ...paths]
+  const child = startTool(target, command, context, { stdin: 'pipe', stdout: 'ignore' })
+  child.stdin?.end(Buffer.concat(names.flatMap((path) => [path, end])))
+  return child.done
 }
 
-/** What lies where trees part into several folders first; nothing where they do not, or may not be looked into. */
-function parted(paths: readonly string[]): readonly string[] {
-  if (paths.length > 1) return paths
-  for (let at = paths[0]; at !== undefined; ) {
+const [slash, end] = [Buffer.from('/'), Buffer.alloc(1)]
+
+/** What lies where a tree parts into several folders first; nothing where it does not, or may not be looked into. Several trees are parted already. */
+function parted(paths: readonly string[]): Buffer[] {
+  if (paths.length > 1) return paths.map((path) => Buffer.from(path))
+  for (let at = paths[0] === undefined ? undefined : Buffer.from(paths[0]); at !== undefined; ) {
+    const folder: Buffer = Buffer.concat([at, slash])
     const entries = entriesIn(at)
     const folders = entries.filter((entry) => entry.isDirectory())
-    // A name that is not UTF-8 can be no argument.
-    const names = entries.filter(({ name }) => !name.includes('\ufffd')).map(({ name }) => join(at as string, name))
-    if (folders.length > 1) return names
+    if (folders.length > 1) return entries.map(({ name }) => Buffer.concat([folder, name]))
     const [only] = folders
-    at = only && join(at, only.name)
+    at = only && Buffer.concat([folder, only.name])
   }
   return []
 }
 
-function entriesIn(folder: string): Dirent[] {
+function entriesIn(folder: Buffer): Dirent<Buffer>[] {
   try {
-    return readdirSync(folder, { withFileTypes: true })
+    return readdirSync(folder, { withFileTypes: true, encoding: 'buffer' })
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code !== 'EACCES' && code !== 'ENOENT') throw error
     return [] // rm tells of it
   }
-}
-
-/** Bytes of arguments a process: below any system's limit, with a large environment too. */
-const mostBytes = 65_536
-
-function* inArgv(names: readonly string[]): Generator<string[]> {
-  let [list, bytes]: [string[], number] = [[], 0]
-  for (const name of names) {
-    const size = Buffer.byteLength(name) + 1
-    if (bytes + size > mostBytes && list.length > 0) {
-      yield list
-      ;[list, bytes] = [[], 0]
-    }
-    list.push(name)
-    bytes += size
-  }
-  if (list.length > 0) yield list
 }
 
 const tool = (target: Target, command: readonly string[], context: RunContext) =>

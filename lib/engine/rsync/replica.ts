@@ -7,6 +7,7 @@ import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { parseSize, shortId } from '../../format.ts'
 import { hasNanoseconds, mostBases } from './argv.ts'
+import { detoursOf, takeOut, unchecked } from './detour.ts'
 import { failureOf } from './errors.ts'
 import { keepsFractions } from './fractions.ts'
 import { readManifest } from './manifest.ts'
@@ -58,13 +59,17 @@ export async function replicate(to: Target, found: Found, kin: readonly string[]
   const dir = join(root, 'incomplete', found.id)
   for (const folder of ['snapshots', 'incomplete']) await mkdir(join(root, folder), { recursive: true, mode: 0o700 })
   await mkdir(dir, { recursive: true, mode: 0o700 })
-  const cuts = await asideCuts(dir)
+  let cuts = await asideCuts(dir)
   const tree = join(dir, 'tree')
   const copies = kin.map((id) => join(root, 'snapshots', id, 'tree'))
   const bases = [...cuts, ...copies.filter((base) => existsSync(base))]
   const action = `copy snapshot ${shortId(found.id)} to '${storeOf(to)}'`
+  const send = (linked: readonly string[]) => {
+    const [program = '', ...rest] = copyArgs(to, found, tree, linked, rsync)
+    return transfer(to, [program, ...unchecked(rsync), ...rest], action, found, context)
+  }
   try {
-    await transfer(to, copyArgs(to, found, tree, bases, rsync), action, found, context).catch(unlessPruned(found))
+    await sent().catch(unlessPruned(found))
     if (existsSync(found.dir)) await compare(found, tree, action)
   } catch (error) {
     // What is damaged is copied no better by the next run: that begins anew once it is mended.
@@ -79,6 +84,15 @@ export async function replicate(to: Target, found: Found, kin: readonly string[]
     await removeAside(to, root, context)
   } else await discard()
   return !gone
+
+  async function sent(): Promise<void> {
+    await send(bases)
+    const detours = await detoursOf(manifestOf(found), bases)
+    if (detours.size === 0) return
+    await takeOut(tree, manifestOf(found), detours)
+    cuts = await asideCuts(dir)
+    await send(cuts.slice(0, 1))
+  }
 
   async function discard(): Promise<void> {
     await setAside(root, dir)

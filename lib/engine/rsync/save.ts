@@ -1,6 +1,6 @@
 // One transfer: rsync into a new tree, its output read while it grows, what it says on stderr kept, and at the end the manifest.
 import { closeSync, openSync, readSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Child, Exit } from '../../child.ts'
 import type { RunContext, Target } from '../../contract.ts'
@@ -22,6 +22,9 @@ export type Work = {
   /** Manifests of the bases that are snapshots, the first is the base; and the folders of unfinished ones. */
   readonly manifests: readonly string[]
   readonly unfinished: readonly string[]
+  /** The trees of both, in the same order; and those that rsync links to. */
+  readonly trees: readonly string[]
+  readonly linked: readonly string[]
   readonly sources: readonly string[]
   /** Owners and kinds lie in xattrs. */
   readonly fake: boolean
@@ -103,7 +106,8 @@ export async function transfer(target: Target, work: Work, context: RunContext):
             lines: sorted.lines(),
             known: [...work.manifests.map((file) => seeker(readManifest(file), damaged)), ...unfinished.map(({ known }) => known)],
             bases: work.manifests.length,
-            trees: [...work.manifests.map(dirname), ...work.unfinished].map((folder) => join(folder, 'tree')),
+            trees: work.trees,
+            linked: work.linked,
             dir: work.dir,
             tree: join(work.dir, 'tree'),
             sources: new Set(work.sources.map((path) => escapePath(Buffer.from(path.slice(1))) || '.')),

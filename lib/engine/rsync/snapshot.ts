@@ -8,10 +8,13 @@ import type { Summary } from '../../rows.ts'
 import { type Both, backupArgs } from './argv.ts'
 import { type Bases, basesOf } from './bases.ts'
 import { cachesOf } from './caches.ts'
+import { takeOut } from './detour.ts'
 import { keepsFractions } from './fractions.ts'
 import { judged } from './lost.ts'
+import { shownPath } from './manifest.ts'
 import { giveBack, nothing, salvage, sweep } from './parts.ts'
 import { begin, publish } from './publish.ts'
+import { setAside } from './removal.ts'
 import { retrying } from './retry.ts'
 import { type Rule, rulesFile } from './rules.ts'
 import { transfer, type Work } from './save.ts'
@@ -23,10 +26,15 @@ import { type Job, judge, told } from './verdict.ts'
 
 const removed = 'free some space, or kedge prune; what came had to be removed: no run could have begun beside it'
 
+/** Transfers that may be done again since folders were links before: a source that changes them all the time has no state to save. */
+const mostAgain = 3
+
 export async function savePaths(target: Target, job: Job, context: RunContext): Promise<Summary> {
   let caches: Rule[] | undefined
   let { both } = job.source
   return retrying(target, context, async () => {
+    // Whole but for what lies below such folders: the next transfer links to the last of them, and to nothing else.
+    const spent: string[] = []
     for (;;) {
       const bases = basesOf(job.root, job.found, job.suspects)
       const started = new Date()
@@ -34,7 +42,8 @@ export async function savePaths(target: Target, job: Job, context: RunContext): 
       const { paths, patterns, control } = job.source
       caches ??= await (job.caches ?? cachesOf(target, both, { sources: paths, patterns, dir, control }, context))
       const parts = job.names ? nothing : await salvage(target, bases.unfinished, dir, context)
-      const work = workOf(target, job, both, bases, [...caches, ...job.source.rules], dir, parts.moved.length > 0)
+      const rules = [...caches, ...job.source.rules]
+      const work = workOf(target, { job, both, bases, rules, dir, resume: parts.moved.length > 0, only: spent.at(-1), dryRun: false })
       const { exit, trouble, finish, discard } = await transfer(target, work, context)
       const again = [...trouble.lacks].filter((letter) => !both.without.has(letter))
       if (again.length > 0 && ![0, 23, 24].includes(exit.status)) {
@@ -62,6 +71,12 @@ export async function savePaths(target: Target, job: Job, context: RunContext): 
         throw error
       }
       const counts = await finish()
+      if (counts.detours.size > 0) {
+        if (spent.push(dir) > mostAgain) throw unsteady(target, counts.detours)
+        await takeOut(treeOf({ dir }), manifestOf({ dir }), counts.detours)
+        await rm(manifestOf({ dir }))
+        continue
+      }
       const { summary, stored } = await judged(target, told(target, job, { exit, id, started, bases, counts, trouble, both }, context))
       // Only what the next snapshots link to has taken up what an unfinished tree holds.
       const whole = !job.names && !job.manual && !summary.partial && !summary.suspect
@@ -69,36 +84,54 @@ export async function savePaths(target: Target, job: Job, context: RunContext): 
       if (exit.status !== 0 || parts.moved.length > 0) await sweep(target, dir, parts.made, context)
       for (const file of ['output', 'rules', 'names']) await rm(join(dir, file), { force: true })
       await publish(target, job.root, dir, stored, context)
-      if (whole) await useUp(job.root, target, bases.unfinished, id, context)
+      const left = bases.unfinished.filter((each) => !spent.includes(each))
+      if (whole) await useUp(job.root, target, left, id, context)
+      for (const each of spent) await setAside(job.root, each)
       return summary
     }
   })
 }
 
-export function workOf(
-  target: Target,
-  job: Job,
-  both: Both,
-  bases: Bases,
-  rules: readonly Rule[],
-  dir: string,
-  resume: boolean,
-  dryRun = false,
-): Work {
+const unsteady = (target: Target, folders: ReadonlySet<string>): Failure =>
+  new Failure(
+    'tool',
+    `cannot back up '${target.name}': folders become links, and links folders, in each run: ${[...folders]
+      .slice(0, 3)
+      .map((path) => `'${shownPath(path)}'`)
+      .join(', ')}`,
+  )
+
+export type Attempt = {
+  readonly job: Job
+  readonly both: Both
+  readonly bases: Bases
+  readonly rules: readonly Rule[]
+  readonly dir: string
+  /** Files that were cut off lie in the tree. */
+  readonly resume: boolean
+  /** The one unfinished snapshot to link to, in place of the bases. */
+  readonly only: string | undefined
+  readonly dryRun: boolean
+}
+
+export function workOf(target: Target, { job, both, bases, rules, dir, resume, only, dryRun }: Attempt): Work {
   const { source, names } = job
   const files = { rules: rules.length > 0 ? join(dir, 'rules') : undefined, from: names ? join(dir, 'names') : undefined }
   if (files.rules) writeFileSync(files.rules, rulesFile(rules), { mode: 0o600 })
   if (files.from) writeFileSync(files.from, source.paths.map((path) => `${path}\0`).join(''), { mode: 0o600 })
   const [base] = bases.snapshots
+  const trees = [...bases.snapshots, ...bases.unfinished.map((each) => ({ dir: each }))].map(treeOf)
+  const linked = only ? [treeOf({ dir: only })] : trees
   const command = backupArgs(target, {
     ...both,
     ...files,
-    bases: [...bases.snapshots.map(treeOf), ...bases.unfinished.map((each) => join(each, 'tree'))],
+    bases: linked,
     sources: source.paths,
-    to: join(dir, 'tree/'),
+    to: `${treeOf({ dir })}/`,
     resume,
     dryRun,
     fine: keepsFractions(storeOf(target)),
+    unchecked: true,
     control: source.control,
   })
   return {
@@ -107,6 +140,8 @@ export function workOf(
     remote: both.there !== undefined,
     manifests: bases.snapshots.map(manifestOf),
     unfinished: bases.unfinished,
+    trees,
+    linked,
     sources: source.paths,
     fake: !both.root && !both.without.has('X'),
     expected: base?.counts,

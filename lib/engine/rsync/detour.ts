@@ -1,0 +1,66 @@
+// Folders that are a link in a base. There rsync looks for the base of each file behind the link, which may lead anywhere: to the source
+// itself, whose files would then be shared with the snapshot, or to what was never in the source. Measured with 3.2.7 and 3.5.0, and 3.5.0
+// refuses only links of other users than root and its own. So it is looked for after each transfer, whoever the link belongs to.
+import { chmod, lstat, readdir, rmdir, unlink } from 'node:fs/promises'
+import { entryAt, statAt } from './entry.ts'
+import { readManifest } from './manifest.ts'
+import { older, type Version } from './version.ts'
+
+/** Without its own checks, which open every component of every path, 3.5 needs half the time (`npm run bench`). */
+export const unchecked = ({ numbers }: Version): string[] => (older(numbers, [3, 5, 0]) ? [] : ['--insecure-links'])
+
+/** `path`: a folder of the new tree, as a manifest has it. `trees`: those that it was linked to. */
+export const leadsAway = (trees: readonly string[], path: string): boolean =>
+  trees.some((tree) => statAt(entryAt(tree, path))?.isSymbolicLink())
+
+/** Of the folders that a manifest names the outermost that lead away. */
+export async function detoursOf(manifest: string, trees: readonly string[]): Promise<Set<string>> {
+  const found = new Set<string>()
+  for await (const lines of readManifest(manifest))
+    for (const { path, type } of lines) if (type === 'd' && !isBelow(found, path) && leadsAway(trees, path)) found.add(path)
+  return found
+}
+
+/** Whether one of the folders is above the path. */
+export function isBelow(folders: ReadonlySet<string>, path: string): boolean {
+  if (folders.size === 0) return false
+  for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1)) if (folders.has(path.slice(0, at))) return true
+  return false
+}
+
+/** Takes the folders out of a tree, and every name elsewhere of a file that they hold: it is the same file. */
+export async function takeOut(tree: string, manifest: string, folders: ReadonlySet<string>): Promise<void> {
+  for (const path of [...folders, ...(await namesOf(manifest, folders))]) {
+    const above = path.lastIndexOf('/')
+    if (above > 0) await chmod(entryAt(tree, path.slice(0, above)), 0o700)
+    await clear(entryAt(tree, path))
+  }
+}
+
+/** Paths outside of the folders that are further names of files inside, from a manifest that is read twice. */
+async function namesOf(manifest: string, folders: ReadonlySet<string>): Promise<string[]> {
+  const first = ({ path, link }: { path: string; link: string }) => (link.startsWith('=> ') ? link.slice('=> '.length) : path)
+  const shared = new Set<string>()
+  for await (const lines of readManifest(manifest))
+    for (const line of lines)
+      if (line.link.startsWith('=> ') && (isBelow(folders, line.path) || isBelow(folders, first(line)))) shared.add(first(line))
+  const names: string[] = []
+  if (shared.size === 0) return names
+  for await (const lines of readManifest(manifest))
+    for (const line of lines) if (line.type === 'f' && !isBelow(folders, line.path) && shared.has(first(line))) names.push(line.path)
+  return names
+}
+
+const slash = Buffer.from('/')
+
+/** As rm -rf, for names that no argv can hold; a folder's mode is its own, that of a file belongs to all who share it. */
+async function clear(place: string | Buffer): Promise<void> {
+  const stat = await lstat(place).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error
+  })
+  if (!stat) return
+  if (!stat.isDirectory()) return unlink(place)
+  await chmod(place, 0o700)
+  for (const name of await readdir(place, { encoding: 'buffer' })) await clear(Buffer.concat([Buffer.from(place), slash, name]))
+  await rmdir(place)
+}
