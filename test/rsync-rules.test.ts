@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import { test } from 'node:test'
+import { pruned } from '../lib/engine/rsync/caches.ts'
 import { cacheRules, folderRules, isExcluded, patternsIn, rulesFile, rulesOf } from '../lib/engine/rsync/rules.ts'
 import { Failure } from '../lib/failure.ts'
 import { newest, rsyncs, scratch } from './harness.ts'
@@ -40,6 +41,24 @@ test('restic’s patterns become rsync’s rules, the last one first', () => {
     [['ä'], ['- \xc3\xa4']],
   ]
   for (const [patterns, rules] of table) assert.deepEqual(rulesOf(patterns), rules, patterns.join(' '))
+})
+
+test('caches are not looked for where everything is left out', () => {
+  const table: [patterns: string[], words: string[]][] = [
+    [[], []],
+    [
+      ['/var/lib/docker/', 'node_modules'],
+      ['(', '-path', '/var/lib/docker', '-o', '-name', 'node_modules', ')', '-prune', '-o'],
+    ],
+    [['*.o', '/a/[b]', 'a/b', '/a/../b', '//a', '\\*'], []],
+    [['CACHEDIR.TAG', '/srv/CACHEDIR.TAG'], []],
+    [
+      ['/srv', 'srv', '/srv/www', 'www', '/srv/other'],
+      ['(', '-path', '/srv/other', ')', '-prune', '-o'],
+    ],
+    [['/srv/other', '!/srv/other/this'], []],
+  ]
+  for (const [patterns, words] of table) assert.deepEqual(pruned(patterns, ['/srv/www']), words, patterns.join(' '))
 })
 
 test('what rsync cannot say is refused by name', () => {

@@ -248,18 +248,23 @@ test("a file that is not what the manifest says is named at the sheet's end, and
   const m = machine(t)
   const tree = path.join(m.dir, 'tree')
   fs.mkdirSync(tree)
-  fs.writeFileSync(path.join(tree, 'a'), 'as it was\n')
+  for (const name of ['a', 'b']) fs.writeFileSync(path.join(tree, name), 'as it was\n')
   const { root } = newRsyncTarget(m, 'web1', { paths: [tree] })
   await done(m, ['init', 'web1'])
   await done(m, ['backup', 'web1'])
+  // As in an adopted snapshot: the hash of one is not in the manifest, and a check writes it down beside it.
+  const manifest = path.join(root, 'latest/manifest')
+  fs.writeFileSync(manifest, fs.readFileSync(manifest, 'utf8').replace(/(\/tree\/b\t.*\t)[0-9a-f]{32}\t/, '$1-\t'))
+  await done(m, ['check', 'web1', '--read-data'])
+  assert.ok(fs.existsSync(path.join(root, 'latest/hashes')))
   const sheet = (await done(m, ['recovery', 'web1'])).stdout
   await follow(m, sheet)
   const [id = ''] = fs.readdirSync(path.join(root, 'snapshots'))
-  fs.writeFileSync(path.join(root, 'snapshots', id, 'tree', tree, 'a'), 'as it is!\n')
+  for (const name of ['a', 'b']) fs.writeFileSync(path.join(root, 'snapshots', id, 'tree', tree, name), 'as it is!\n')
   const cwd = scratch(t)
   const result = await startProgram(m, '/bin/sh', ['-e'], { cwd, input: sheet }).result
   assert.equal(result.status, 1)
-  assert.match(result.stdout, /tree\/a: FAILED/)
+  for (const name of ['a', 'b']) assert.match(result.stdout, new RegExp(`tree/${name}: FAILED`))
 })
 
 test('a sealed credential, which dies with its machine, is told from what can be kept', () => {

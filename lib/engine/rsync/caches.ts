@@ -1,7 +1,7 @@
 // Caches stay out: what lies beside a CACHEDIR.TAG that begins as it should (bford.info/cachedir). rsync has no rule for that, so they are
 // looked for before, on this machine by find, on another host by rsync, which brings the tags alone.
 import { rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { isCacheTag, signature, cacheTag as tag } from '../../cachedir.ts'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
@@ -23,7 +23,7 @@ export type Search = {
 export async function cachesOf(target: Target, both: Both | undefined, search: Search, context: RunContext): Promise<Rule[]> {
   if (target.env.EXCLUDE_CACHES === 'no' || search.sources.length === 0) return []
   try {
-    const folders = both?.there ? await there(target, both, search, context) : await here(target, search.sources, context)
+    const folders = both?.there ? await there(target, both, search, context) : await here(target, search, context)
     return folders.flatMap((folder) => cacheRules(folder, !isExcluded(search.patterns, `${Buffer.from(folder, 'latin1')}/${tag}`)))
   } catch (error) {
     if (!(error instanceof Failure) || context.signal.aborted) throw error
@@ -32,9 +32,21 @@ export async function cachesOf(target: Target, both: Both | undefined, search: S
   }
 }
 
-async function here(target: Target, sources: readonly string[], context: RunContext): Promise<string[]> {
+async function here(target: Target, { sources, patterns }: Search, context: RunContext): Promise<string[]> {
   const stay = target.env.ONE_FILE_SYSTEM === 'no' ? [] : ['-xdev']
-  return tagsBelow(target, sources, [...stay, '-type', 'f', '-name', tag], context)
+  return tagsBelow(target, sources, [...stay, ...pruned(patterns, sources), '-type', 'f', '-name', tag], context)
+}
+
+/** find's words for folders that are left out in any case: what lies in them is not looked for. A pattern with wildcards may fit less than find's would. */
+export function pruned(patterns: readonly string[], sources: readonly string[]): string[] {
+  if (patterns.some((pattern) => pattern.startsWith('!'))) return []
+  const plain = patterns
+    .map((pattern) => pattern.replace(/(?<=.)\/+$/, ''))
+    .filter((pattern) => !/[*?[\]\\]|\/\.{0,2}(?:\/|$)/.test(pattern))
+  const words = plain
+    .filter((pattern) => basename(pattern) !== tag && !sources.some((source) => isExcluded([pattern], source)))
+    .flatMap((pattern) => (pattern.startsWith('/') ? ['-o', '-path', pattern] : pattern.includes('/') ? [] : ['-o', '-name', pattern]))
+  return words.length === 0 ? [] : ['(', ...words.slice(1), ')', '-prune', '-o']
 }
 
 /** The same by hand: appends the rules of this machine's caches to a file of rules, which is a word of sh. Names of any kind are well. */

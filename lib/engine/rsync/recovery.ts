@@ -6,7 +6,7 @@ import { callerEnv } from '../../env.ts'
 import { exported, quoted, restoredTo, type Sheet, shownText, streamLines, top } from '../../recovery.ts'
 import { quote } from '../../shell.ts'
 import { exists } from '../../source/paths.ts'
-import { hashed, md5Check } from './byhand.ts'
+import { hashed, md5Check, withNoted } from './byhand.ts'
 import { ownersOf, storeOf } from './store.ts'
 
 /** Lines without `#` are commands for sh with GNU's rsync; they change nothing but the folder restored-NAME. */
@@ -95,13 +95,14 @@ function restoring(target: Target): string[] {
 }
 
 /** In the form that GNU's md5sum and OpenBSD's md5 both check; names with control characters are left out. */
-const listing = `LC_ALL=C awk -F '\\t' ${quote(`${hashed} { print "MD5 (" $1 ") = " $9 }`)} "$snapshot/manifest"`
+const listing = `LC_ALL=C awk -F '\\t' ${quote(`${withNoted} ${hashed} { print "MD5 (" $1 ") = " $9 }`)} "$@"`
 
 function proving(target: Target): string[] {
   if (target.paths.length === 0 && target.streams.length > 0) return []
   return [
     '',
     `# ${target.streams.length > 0 ? 5 : 4}. Whether each file is what was saved, by the hashes of the manifest. Nothing is printed where all is well.`,
+    'set -- "$snapshot/manifest"; if [ -f "$snapshot/hashes" ]; then set -- "$snapshot/hashes" "$@"; fi',
     `${listing} | ${md5Check(restoredTo(target))}`,
   ]
 }
