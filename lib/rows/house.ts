@@ -67,7 +67,8 @@ export type Removed = {
   target: string
   time: string
   id: string
-  action: 'prune' | 'forget'
+  /** 'backup': an unfinished tree of which the run had no more use. */
+  action: 'prune' | 'forget' | 'backup'
   reason: string
   path: string
   by: string

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
+import type { Summary } from '../../lib/rows.ts'
 import { done, fake, kedge, machine, newRsyncTarget, type Rsync, rsyncs, sameTree } from '../harness.ts'
 
 const newest = rsyncs().at(-1) as Rsync
@@ -125,4 +126,172 @@ test('folders that a list names are looked at as well', async (t) => {
   assert.equal(fs.readFileSync(file, 'utf8'), 'it is mine')
   assert.ok(!inodes(source, foreign).includes(inodes(file)[0] as string))
   assert.deepEqual(fs.readdirSync(path.join(web1.root, 'incomplete')), [])
+})
+
+/** What a run left that was killed dies within moments. */
+const wait = '--wait=60s'
+
+/** Ends the run with SIGKILL once rsync's child has ended, before kedge looks at what came: a fake rsync kills its parent's parent. */
+function killedAfterTransfer(bin: string): void {
+  const real = execFileSync('sh', ['-c', 'command -v rsync'], { encoding: 'utf8' }).trim()
+  const watched = `case "$*" in *--out-format*) ;; *) exec ${real} "$@" ;; esac`
+  fake(bin, 'rsync', `${watched}\n${real} "$@"\nkill -9 "$(ps -o ppid= -p $$ | tr -d ' ')"; sleep 9`)
+}
+
+test('what a killed run brought from behind a link comes into no later snapshot', async (t) => {
+  const { m, web1, source, foreign } = await turned(t, { name: 'killed', rsync: newest })
+  const current = path.join(source, 'current')
+  killedAfterTransfer(m.bin)
+  await kedge(m, ['backup', 'web1'])
+  fs.rmSync(path.join(m.bin, 'rsync'))
+  const [cut] = fs.readdirSync(path.join(web1.root, 'incomplete'))
+  assert.ok(
+    cut && fs.existsSync(path.join(web1.root, 'incomplete', cut, 'tree', source, 'current/page')),
+    'it was killed behind the transfer',
+  )
+  // Another name outside of the folder, which is a link again.
+  fs.rmSync(current, { recursive: true })
+  fs.symlinkSync(path.join(source, 'releases/5'), current)
+  await done(m, ['backup', 'web1', wait])
+  const alien = new Set(inodes(source, foreign))
+  assert.deepEqual(
+    inodes(path.join(web1.root, 'latest/tree')).filter((inode) => alien.has(inode)),
+    [],
+  )
+  assert.deepEqual(fs.readdirSync(path.join(web1.root, 'incomplete')), [])
+  const audit = fs.readFileSync(path.join(web1.root, 'audit.ndjson'), 'utf8')
+  assert.match(audit, /"action":"backup","reason":"unfinished, and not linked to by /)
+  await done(m, ['check', 'web1', '--read-data'])
+})
+
+test('an unfinished tree whose base is gone is linked to by nobody', async (t) => {
+  const { m, web1, source, foreign } = await turned(t, { name: 'gone', rsync: newest })
+  killedAfterTransfer(m.bin)
+  await kedge(m, ['backup', 'web1'])
+  fs.rmSync(path.join(m.bin, 'rsync'))
+  const [first] = fs.readdirSync(path.join(web1.root, 'snapshots'))
+  await done(m, ['forget', 'web1', first as string, '--force=newest', wait])
+  await done(m, ['backup', 'web1', wait])
+  const alien = new Set(inodes(source, foreign))
+  assert.deepEqual(
+    inodes(path.join(web1.root, 'latest/tree')).filter((inode) => alien.has(inode)),
+    [],
+  )
+  assert.equal(fs.readFileSync(path.join(web1.root, 'latest/tree', source, 'out/secret'), 'utf8'), 'it is mine')
+})
+
+test('while the last good snapshot has the link, and newer ones are partial, each run is linked to the newest', async (t) => {
+  const { m, web1, source } = await turned(t, { name: 'partial', rsync: newest })
+  fs.writeFileSync(path.join(web1.dir, 'paths'), `${source}\n${path.join(m.dir, 'none')}\n`)
+  const rows = []
+  for (let i = 0; i < 3; i++) {
+    const result = await kedge(m, ['backup', 'web1', '--json', '-v'])
+    assert.equal(result.status, 3, result.stderr)
+    rows.push({ ...(result.rows[0] as Summary), transfers: result.stderr.match(/--out-format/g)?.length })
+  }
+  assert.deepEqual(
+    rows.map(({ transfers, suspect }) => [transfers, suspect]),
+    [
+      [2, undefined],
+      [1, undefined],
+      [1, undefined],
+    ],
+  )
+  assert.deepEqual(
+    rows.slice(1).map(({ added, changed }) => [added, changed]),
+    [
+      [0, 0],
+      [0, 0],
+    ],
+  )
+})
+
+for (const way of ['with a link that became a folder', 'after a run that was killed'])
+  test(`files that were all rewritten make a snapshot suspect ${way} too`, async (t) => {
+    const { m, source } = await turned(t, { name: way, rsync: newest })
+    fs.rmSync(path.join(source, 'current'), { recursive: true })
+    fs.symlinkSync(path.join(source, 'releases/5'), path.join(source, 'current'))
+    const file = (i: number) => path.join(source, `file-${i}`)
+    for (let i = 0; i < 300; i++) fs.writeFileSync(file(i), `${i}`)
+    for (let i = 0; i < 6; i++) {
+      fs.writeFileSync(file(0), `round ${i}`)
+      await done(m, ['backup', 'web1'])
+    }
+    for (let i = 0; i < 290; i++) fs.writeFileSync(file(i), `encrypted ${i}`)
+    if (way.startsWith('with')) {
+      fs.rmSync(path.join(source, 'current'))
+      fs.mkdirSync(path.join(source, 'current'))
+    } else {
+      killedAfterTransfer(m.bin)
+      await kedge(m, ['backup', 'web1'])
+      fs.rmSync(path.join(m.bin, 'rsync'))
+    }
+    const result = await kedge(m, ['backup', 'web1', '--json', wait])
+    const [summary] = result.rows as Summary[]
+    assert.ok((summary?.changed ?? 0) >= 290, JSON.stringify(summary))
+    assert.match(`${summary?.suspect}`, /changed/)
+  })
+
+test('a source in which links become folders in every run is given up after some, and leaves nothing from behind them', async (t) => {
+  const { m, web1, source, foreign } = await turned(t, { name: 'unsteady', rsync: newest })
+  const real = execFileSync('sh', ['-c', 'command -v rsync'], { encoding: 'utf8' }).trim()
+  for (let i = 1; i < 6; i++) fs.symlinkSync(foreign, path.join(source, `link-${i}`))
+  await done(m, ['backup', 'web1'])
+  const turn = `n=$(($(cat '${m.dir}/n') + 1)); echo $n > '${m.dir}/n'; rm '${source}'/link-$n; cp -a '${foreign}' '${source}'/link-$n`
+  fs.writeFileSync(path.join(m.dir, 'n'), '0\n')
+  fake(m.bin, 'rsync', `case "$*" in *--out-format*) ${turn} ;; esac\nexec ${real} "$@"`)
+  const result = await kedge(m, ['backup', 'web1'])
+  assert.equal(result.status, 1, result.stderr)
+  assert.match(result.stderr, /cannot back up 'web1': at each of 4 looks folders were links before, as '.*link-4'/)
+  const alien = new Set(inodes(source, foreign))
+  assert.deepEqual(
+    inodes(web1.store).filter((inode) => alien.has(inode)),
+    [],
+  )
+  fs.rmSync(path.join(m.bin, 'rsync'))
+  await done(m, ['backup', 'web1'])
+  sameTree(path.join(web1.root, 'latest/tree', source), source)
+  assert.deepEqual(fs.readdirSync(path.join(web1.root, 'incomplete')), [])
+})
+
+test('two names of one file that became two files are two in the snapshot, also where another name leads than before', async (t) => {
+  const { m, web1, source } = await turned(t, { name: 'joined', rsync: newest })
+  await done(m, ['backup', 'web1'])
+  const at = (name: string) => path.join(source, name)
+  fs.writeFileSync(at('one'), 'one file\n')
+  for (const name of ['two', 'three', 'four']) fs.linkSync(at('one'), at(name))
+  fs.writeFileSync(at('a'), 'another\n')
+  fs.linkSync(at('a'), at('before/a'))
+  await done(m, ['backup', 'web1'])
+  for (const name of ['two', 'three']) {
+    execFileSync('cp', ['-a', at(name), at('copy')])
+    fs.renameSync(at('copy'), at(name))
+  }
+  const [summary] = (await done(m, ['backup', 'web1', '--json'])).rows as Summary[]
+  assert.equal(summary?.suspect, undefined)
+  const tree = path.join(web1.root, 'latest/tree')
+  sameTree(path.join(tree, source), source)
+  assert.equal(new Set(['one', 'two', 'three'].map((name) => fs.statSync(path.join(tree, at(name))).ino)).size, 3)
+  assert.equal(fs.statSync(path.join(tree, at('one'))).ino, fs.statSync(path.join(tree, at('four'))).ino)
+  await done(m, ['check', 'web1', '--read-data'])
+  const [next] = (await done(m, ['backup', 'web1', '--json', '-v'])).rows as Summary[]
+  assert.deepEqual([next?.added, next?.changed], [0, 0])
+})
+
+test('a source that lost its fractions of a second is saved once more, and the next snapshot is linked to that', async (t) => {
+  const { m, source } = await turned(t, { name: 'fractions', rsync: newest })
+  for (let i = 0; i < 30; i++) {
+    fs.writeFileSync(path.join(source, `file-${i}`), `${i}`)
+    execFileSync('touch', ['-d', '2026-11-20T10:00:00.7Z', path.join(source, `file-${i}`)])
+  }
+  await done(m, ['backup', 'web1'])
+  for (let i = 0; i < 30; i++) execFileSync('touch', ['-d', '2026-11-20T10:00:00Z', path.join(source, `file-${i}`)])
+  const sums = []
+  for (let i = 0; i < 2; i++) sums.push((await done(m, ['backup', 'web1', '--json'])).rows[0] as Summary)
+  assert.deepEqual(
+    sums.map(({ suspect }) => suspect),
+    [undefined, undefined],
+  )
+  assert.ok((sums[0]?.added ?? 0) > 0)
+  assert.equal(sums[1]?.added, 0)
 })

@@ -135,7 +135,7 @@ test('a store that is full: what came is kept where a run can begin beside it; e
   fs.writeFileSync(path.join(source, 'aa'), 'aa')
   fs.writeFileSync(path.join(source, 'big'), Buffer.alloc(20 << 20, 'b'))
   const full = await kedge(m, ['backup', 'web1'])
-  assert.match(full.stderr, /what came is kept, and the next run goes on from it/)
+  assert.match(full.stderr, /the files that came whole are kept, and the next run goes on from them/)
   const [unfinished = ''] = below(root, 'incomplete')
   assert.deepEqual(fs.readdirSync(path.join(root, 'incomplete', unfinished, 'tree', source)), ['aa'])
   assert.deepEqual(auditIn(root), [])

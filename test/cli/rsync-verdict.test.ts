@@ -72,9 +72,10 @@ test('a file that is linked to an unfinished tree has the hash of its content, n
     { env: { ...process.env, TZ: 'UTC' } },
   )
   fs.writeFileSync(path.join(left, 'output'), output)
+  fs.writeFileSync(path.join(left, 'bases'), JSON.stringify([path.relative(left, treeOf(root, first.snapshot))]))
   const second = await backup(m)
   assert.equal(fs.readFileSync(path.join(treeOf(root, second.snapshot), file), 'utf8'), 'BBBB')
-  assert.deepEqual(noted(root, second.snapshot, file), ['=', md5('BBBB')])
+  assert.deepEqual(noted(root, second.snapshot, file), ['>', md5('BBBB')])
   assert.equal(noted(root, second.snapshot, twin)[1], md5('BBBB'))
   assert.deepEqual(noted(root, second.snapshot, path.join(source, 'kept')), ['=', md5('kept')])
   await done(m, ['check', 'web1', '--read-data'])

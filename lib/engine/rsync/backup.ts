@@ -188,7 +188,7 @@ async function rehearsePaths(
     const { paths, patterns, control, both } = source
     const caches = await cachesOf(target, both, { sources: paths, patterns, dir, control }, context)
     const rules = [...caches, ...source.rules]
-    const work = workOf(target, { job, both, bases, rules, dir, resume: false, only: undefined, dryRun: true })
+    const work = workOf(target, { job, both, bases, rules, dir, resume: false, linked: undefined, dryRun: true })
     const { exit, trouble, finish, discard } = await transfer(target, work, context)
     try {
       judge(target, job, exit, trouble)

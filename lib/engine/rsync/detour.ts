@@ -28,26 +28,32 @@ export function isBelow(folders: ReadonlySet<string>, path: string): boolean {
   return false
 }
 
-/** Takes the folders out of a tree, and every name elsewhere of a file that they hold: it is the same file. */
-export async function takeOut(tree: string, manifest: string, folders: ReadonlySet<string>): Promise<void> {
-  for (const path of [...folders, ...(await namesOf(manifest, folders))]) {
+/** Whether it is one of the paths, or lies below one. */
+const isIn = (paths: ReadonlySet<string>, path: string): boolean => paths.has(path) || isBelow(paths, path)
+
+/**
+ * Takes entries out of a tree with all that is below them, and every name elsewhere of the files that they hold: it is the same file. The
+ * folders go last, so that one that is left tells of a removal that was cut off.
+ */
+export async function takeOut(tree: string, manifest: string, paths: ReadonlySet<string>): Promise<void> {
+  for (const path of [...(await namesOf(manifest, paths)), ...paths]) {
     const above = path.lastIndexOf('/')
     if (above > 0) await chmod(entryAt(tree, path.slice(0, above)), 0o700)
     await clear(entryAt(tree, path))
   }
 }
 
-/** Paths outside of the folders that are further names of files inside, from a manifest that is read twice. */
-async function namesOf(manifest: string, folders: ReadonlySet<string>): Promise<string[]> {
+/** Paths elsewhere that are further names of files among those, from a manifest that is read twice. */
+async function namesOf(manifest: string, paths: ReadonlySet<string>): Promise<string[]> {
   const first = ({ path, link }: { path: string; link: string }) => (link.startsWith('=> ') ? link.slice('=> '.length) : path)
   const shared = new Set<string>()
   for await (const lines of readManifest(manifest))
     for (const line of lines)
-      if (line.link.startsWith('=> ') && (isBelow(folders, line.path) || isBelow(folders, first(line)))) shared.add(first(line))
+      if (line.link.startsWith('=> ') && (isIn(paths, line.path) || isIn(paths, first(line)))) shared.add(first(line))
   const names: string[] = []
   if (shared.size === 0) return names
   for await (const lines of readManifest(manifest))
-    for (const line of lines) if (line.type === 'f' && !isBelow(folders, line.path) && shared.has(first(line))) names.push(line.path)
+    for (const line of lines) if (line.type === 'f' && !isIn(paths, line.path) && shared.has(first(line))) names.push(line.path)
   return names
 }
 

@@ -6,7 +6,7 @@ import { readMarks, unmarked, writeMarks } from '../../marks.ts'
 import type { CommandLine, Snapshot } from '../../rows.ts'
 import { comment, quote } from '../../shell.ts'
 import { pick } from '../../snapshots.ts'
-import { note, type Removal } from './audit.ts'
+import { note } from './audit.ts'
 import { renewLatest } from './publish.ts'
 import { removeAside, setAside } from './removal.ts'
 import type { Found } from './snapshots.ts'
@@ -24,7 +24,7 @@ const rootOfTree = (dir: string): string => dirname(dirname(dir))
 export async function takeAway(
   target: Target,
   doomed: readonly Doomed[],
-  action: Removal['action'],
+  action: 'prune' | 'forget',
   context: RunContext,
 ): Promise<{ gone: Promise<void> }> {
   const roots = ownersOf(target)

@@ -3,8 +3,10 @@ import { linkSync, unlinkSync } from 'node:fs'
 import { type FileHandle, open, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure } from '../../failure.ts'
+import { type Counts, count, isUnchanged, noCounts, sameData } from './counts.ts'
 import { isBelow, leadsAway } from './detour.ts'
 import { entryAt, seconds, statAt } from './entry.ts'
+import { joinedIn } from './joined.ts'
 import { asLanded } from './landed.ts'
 import { formatLine, header, type Line, readManifest } from './manifest.ts'
 import { md5Of } from './md5.ts'
@@ -41,55 +43,6 @@ export function seeker(lines: AsyncGenerator<Line[]>, damaged: (failure: Failure
   }
 }
 
-export type Counts = {
-  files: number
-  folders: number
-  bytes: number
-  transferred: number
-  added: number
-  linked: number
-  new: number
-  changed: number
-  /** Unchanged against the base as far as its manifest tells, and transferred all the same. */
-  unlinked: number
-  unlinkedBytes: number
-  linkedBytes: number
-  /** Copied from the base, since that has as many links as its file system allows. */
-  crowded: number
-  /** Sources that are links themselves. */
-  links: string[]
-  /** Files that were written to while they were read: another size than listed, or two contents. */
-  altered: number
-  /** Paths that rsync told of and that are not there. */
-  lost: string[]
-  /** The outermost folders that are links in a tree that was linked to. */
-  detours: Set<string>
-}
-
-const noCounts = (): Counts => ({
-  files: 0,
-  folders: 0,
-  bytes: 0,
-  transferred: 0,
-  added: 0,
-  linked: 0,
-  new: 0,
-  changed: 0,
-  unlinked: 0,
-  unlinkedBytes: 0,
-  linkedBytes: 0,
-  crowded: 0,
-  links: [],
-  altered: 0,
-  lost: [],
-  detours: new Set(),
-})
-
-const sameData = (a: Line, b: Line): boolean => a.type === b.type && a.size === b.size && a.mtime === b.mtime
-const sameFile = (a: Line, b: Line): boolean => sameData(a, b) && a.mode === b.mode && a.uid === b.uid && a.gid === b.gid
-
-const alike = (a: Line, b: Line): boolean => a.hash === '' || b.hash === '' || a.hash === b.hash
-
 export type Merge = {
   /** Sorted. A path that rsync sent twice, since the first came out wrong, has two lines. */
   readonly lines: AsyncGenerator<Line[]>
@@ -117,6 +70,7 @@ export type Merge = {
 export async function writeManifest(merge: Merge): Promise<Counts> {
   const counts = noCounts()
   const led = new Map<string, string>()
+  const joined = joinedIn(merge.tree)
   let missed = false
   const file = join(merge.dir, 'manifest')
   let before: Line | undefined
@@ -125,7 +79,7 @@ export async function writeManifest(merge: Merge): Promise<Counts> {
     if (line.type === 'f' && line.how === '>' && !merge.dryRun) {
       const landed = asLanded(merge.tree, line)
       if (landed === 'gone') {
-        counts.lost.push(line.path)
+        counts.lost.set(line.path, 'it did not arrive')
         return ''
       }
       // Which of the two came last the order does not tell.
@@ -135,9 +89,16 @@ export async function writeManifest(merge: Merge): Promise<Counts> {
     if (line.type === 'd' && !merge.dryRun && !isBelow(counts.detours, line.path) && leadsAway(merge.linked, line.path))
       counts.detours.add(line.path)
     const found = await complete(merge, line)
+    if (!merge.dryRun)
+      joined.look(
+        line,
+        found.slice(0, merge.bases).find((old) => old?.link.startsWith('=> ')),
+      )
     const crowded = line.copied === true && !merge.dryRun && isCrowded(merge, line)
     if (crowded) counts.crowded++
-    count(counts, line, found.slice(0, merge.bases), merge.sources, crowded)
+    const [old] = merge.bases > 0 ? found : []
+    const again = line.type === 'f' && line.how === '>' && old && !crowded && isUnchanged(line, old) && sameMoment(merge, line)
+    count(counts, line, old, again === true, merge.sources)
     if (merge.leaders.has(line.path)) led.set(line.path, line.hash)
     missed ||= line.type === 'f' && line.hash === '' && line.link !== ''
     return `${formatLine(line)}\n`
@@ -161,6 +122,7 @@ export async function writeManifest(merge: Merge): Promise<Counts> {
     for (const each of merge.known) await each.end()
   }
   if (missed) await fillIn(file, led)
+  counts.joined = await joined.finish(file)
   return counts
 }
 
@@ -176,14 +138,19 @@ async function complete(merge: Merge, line: Line): Promise<(Line | undefined)[]>
     const before = found.find((old) => old && line.how === '=' && /[bcps]/.test(old.type))
     line.type = before?.type ?? (await kindOf(line.path, line.type as 'b' | 'p'))
   }
+  const shared = line.type === 'f' && !line.link && merge.trees.length > merge.bases ? linkedTo(merge, line) : undefined
+  if (shared && line.how === '=' && !shared.some((i) => i < merge.bases)) {
+    line.how = '>'
+    line.taken = true
+  }
   if (line.type !== 'f' || line.hash !== '') return found
   // Its content is that of the name that came first, which is filled in at the end.
   if (line.link && merge.leaders.has(line.link.slice('=> '.length))) return found
   const same = found.map((each) => (each && sameData(each, line) ? each : undefined))
   const held = same.filter((each) => each !== undefined)
-  const certain = merge.trees.length === merge.bases && new Set(held.map(({ hash }) => hash)).size < 2
+  const certain = !shared && new Set(held.map(({ hash }) => hash)).size < 2
   // Whole seconds cannot tell which of them it is.
-  const those = certain ? held : linkedTo(merge, line).flatMap((i) => same[i] ?? [])
+  const those = certain ? held : (shared ?? linkedTo(merge, line)).flatMap((i) => same[i] ?? [])
   const old = those.find(({ hash }) => hash) ?? those[0]
   if (old) line.hash = old.hash
   // Nobody knows it yet: rsync copied it here from a base, or from an unfinished tree, or it does not speak of md5.
@@ -203,6 +170,12 @@ function timeAt(tree: string, { path }: Line): number | undefined {
   return stat && seconds(stat)
 }
 
+/** Fractions of a second are lost where a source was restored from an archive, and all of it is saved once more for that. */
+function sameMoment({ trees, tree, dryRun }: Merge, { path }: Line): boolean {
+  const [mine, old] = dryRun ? [] : [tree, trees[0] ?? ''].map((each) => statAt(entryAt(each, path)))
+  return !mine || !old || mine.mtimeNs === old.mtimeNs // a base that lost the file is a reason to wonder
+}
+
 /** Whether one link more is refused: rsync copies then, as it does for any other reason, and says nothing. */
 function isCrowded({ trees, dir }: Merge, line: Line): boolean {
   const probe = join(dir, 'link')
@@ -215,33 +188,6 @@ function isCrowded({ trees, dir }: Merge, line: Line): boolean {
       return (error as NodeJS.ErrnoException).code === 'EMLINK'
     }
   })
-}
-
-/** `bases`: what the manifests of snapshots have of the path. */
-function count(counts: Counts, line: Line, bases: readonly (Line | undefined)[], sources: ReadonlySet<string>, crowded: boolean): void {
-  const [old] = bases
-  if (line.type === 'd') {
-    counts.folders++
-    return
-  }
-  counts.files++
-  if (line.type === 'l' && sources.has(line.path)) counts.links.push(line.path)
-  if (line.type === 'f') counts.bytes += line.size
-  if (!old) counts.new++
-  else if (line.how === '>') counts.changed++
-  if (line.type !== 'f') return
-  if (line.how === '=') {
-    counts.linked++
-    counts.linkedBytes += line.size
-    // It came with a run that was cut off: new to the store all the same.
-    if (!line.link && !bases.some((each) => each && sameData(each, line))) counts.added += line.size
-  } else if (!line.link) {
-    counts.transferred++
-    counts.added += line.size
-    if (!old || crowded || line.touched || !sameFile(line, old) || !alike(line, old)) return
-    counts.unlinked++
-    counts.unlinkedBytes += line.size
-  }
 }
 
 /** The hashes of further names, from the name under which the file was written. */

@@ -34,6 +34,8 @@ export type Line = {
   touched?: true
   /** Of a transfer too: of the base's content, and no link to it. */
   copied?: true
+  /** Of a transfer too: a link to a file that an unfinished tree brought. */
+  taken?: true
 }
 
 export const header = '# kedge manifest 1: path type mode uid gid size mtime how md5 link'

@@ -8,10 +8,12 @@ import type { Summary } from '../../rows.ts'
 import { type Both, backupArgs } from './argv.ts'
 import { type Bases, basesOf } from './bases.ts'
 import { cachesOf } from './caches.ts'
-import { takeOut } from './detour.ts'
+import { type Counts, withEarlier } from './counts.ts'
+import { leadsAway, takeOut } from './detour.ts'
 import { keepsFractions } from './fractions.ts'
 import { judged } from './lost.ts'
 import { shownPath } from './manifest.ts'
+import { cleanBases, noteOrigin } from './origin.ts'
 import { giveBack, nothing, salvage, sweep } from './parts.ts'
 import { begin, publish } from './publish.ts'
 import { setAside } from './removal.ts'
@@ -26,24 +28,37 @@ import { type Job, judge, told } from './verdict.ts'
 
 const removed = 'free some space, or kedge prune; what came had to be removed: no run could have begun beside it'
 
-/** Transfers that may be done again since folders were links before: a source that changes them all the time has no state to save. */
+/** Transfers that may be done again: a source in which links and folders change places all the time has no state to save. */
 const mostAgain = 3
+
+/** What the transfers of a run leave to its next one. */
+type Before = {
+  /** Trees that are of use to it alone. */
+  readonly spent: string[]
+  /** What it links to; undefined: the bases. */
+  linked: readonly string[] | undefined
+  /** A part of a file stood in the way of what is in the place of its folder now. */
+  blocked: boolean
+  /** Of the transfers that were linked to the bases themselves. */
+  counts: Counts | undefined
+  readonly lost: Set<string>
+}
 
 export async function savePaths(target: Target, job: Job, context: RunContext): Promise<Summary> {
   let caches: Rule[] | undefined
   let { both } = job.source
   return retrying(target, context, async () => {
-    // Whole but for what lies below such folders: the next transfer links to the last of them, and to nothing else.
-    const spent: string[] = []
+    const before: Before = { spent: [], linked: undefined, blocked: false, counts: undefined, lost: new Set() }
     for (;;) {
-      const bases = basesOf(job.root, job.found, job.suspects)
+      const bases = await cleanBases(target, basesOf(job.root, job.found, job.suspects), context)
       const started = new Date()
       const { id, dir } = await begin(job.root, started)
       const { paths, patterns, control } = job.source
       caches ??= await (job.caches ?? cachesOf(target, both, { sources: paths, patterns, dir, control }, context))
-      const parts = job.names ? nothing : await salvage(target, bases.unfinished, dir, context)
+      const parts = job.names || before.blocked ? nothing : await salvage(target, bases.unfinished, dir, context)
       const rules = [...caches, ...job.source.rules]
-      const work = workOf(target, { job, both, bases, rules, dir, resume: parts.moved.length > 0, only: spent.at(-1), dryRun: false })
+      const work = workOf(target, { job, both, bases, rules, dir, resume: parts.moved.length > 0, linked: before.linked, dryRun: false })
+      noteOrigin(dir, work.linked)
       const { exit, trouble, finish, discard } = await transfer(target, work, context)
       const again = [...trouble.lacks].filter((letter) => !both.without.has(letter))
       if (again.length > 0 && ![0, 23, 24].includes(exit.status)) {
@@ -70,36 +85,63 @@ export async function savePaths(target: Target, job: Job, context: RunContext): 
         await dropEmpty(dir)
         throw error
       }
-      const counts = await finish()
-      if (counts.detours.size > 0) {
-        if (spent.push(dir) > mostAgain) throw unsteady(target, counts.detours)
-        await takeOut(treeOf({ dir }), manifestOf({ dir }), counts.detours)
-        await rm(manifestOf({ dir }))
+      if (parts.moved.length > 0 && trouble.blocked) {
+        discard()
+        giveBack(parts)
+        before.spent.push(dir)
+        before.blocked = true
         continue
       }
-      const { summary, stored } = await judged(target, told(target, job, { exit, id, started, bases, counts, trouble, both }, context))
+      const counts = await finish()
+      if (counts.detours.size + counts.joined.size > 0) {
+        giveBack(parts)
+        await takeOut(treeOf({ dir }), manifestOf({ dir }), new Set([...counts.detours, ...counts.joined]))
+        await rm(manifestOf({ dir }))
+        before.spent.push(dir)
+        if (before.spent.length > mostAgain) throw unsteady(target, counts)
+        before.linked = [
+          treeOf({ dir }),
+          ...(counts.joined.size > 0 ? [] : work.linked.filter((tree) => !leadsAnywhere(tree, counts.detours))),
+        ]
+        before.counts ??= counts
+        for (const each of trouble.lost) before.lost.add(each)
+        continue
+      }
+      for (const each of before.lost) trouble.lost.add(each)
+      const seen = before.counts ? withEarlier(counts, before.counts) : counts
+      const { summary, stored } = await judged(
+        target,
+        told(target, job, { exit, id, started, bases, counts: seen, trouble, both }, context),
+      )
       // Only what the next snapshots link to has taken up what an unfinished tree holds.
       const whole = !job.names && !job.manual && !summary.partial && !summary.suspect
       if (!whole) giveBack(parts)
       if (exit.status !== 0 || parts.moved.length > 0) await sweep(target, dir, parts.made, context)
-      for (const file of ['output', 'rules', 'names']) await rm(join(dir, file), { force: true })
+      for (const file of ['output', 'rules', 'names', 'bases']) await rm(join(dir, file), { force: true })
       await publish(target, job.root, dir, stored, context)
-      const left = bases.unfinished.filter((each) => !spent.includes(each))
-      if (whole) await useUp(job.root, target, left, id, context)
-      for (const each of spent) await setAside(job.root, each)
+      if (whole) {
+        const left = bases.unfinished.filter((each) => !before.spent.includes(each))
+        await useUp(job.root, target, left, `taken up by ${id}`, context)
+        await useUp(job.root, target, bases.useless, `not linked to by ${id}: it may hold what never was at the source`, context)
+      }
+      for (const each of before.spent) await setAside(job.root, each)
       return summary
     }
   })
 }
 
-const unsteady = (target: Target, folders: ReadonlySet<string>): Failure =>
-  new Failure(
+const leadsAnywhere = (tree: string, folders: ReadonlySet<string>): boolean => [...folders].some((folder) => leadsAway([tree], folder))
+
+const unsteady = (target: Target, { detours, joined }: Counts): Failure => {
+  const some = [...detours, ...joined].slice(0, 3).map((path) => `'${shownPath(path)}'`)
+  return new Failure(
     'tool',
-    `cannot back up '${target.name}': folders become links, and links folders, in each run: ${[...folders]
-      .slice(0, 3)
-      .map((path) => `'${shownPath(path)}'`)
-      .join(', ')}`,
+    `cannot back up '${target.name}': at each of ${mostAgain + 1} looks folders were links before, as ${some.join(', ')}`,
+    {
+      hint: 'something changes links into folders, and back, while kedge reads: let it rest meanwhile, or exclude what it works on',
+    },
   )
+}
 
 export type Attempt = {
   readonly job: Job
@@ -109,23 +151,22 @@ export type Attempt = {
   readonly dir: string
   /** Files that were cut off lie in the tree. */
   readonly resume: boolean
-  /** The one unfinished snapshot to link to, in place of the bases. */
-  readonly only: string | undefined
+  /** Trees to link to in place of the bases. */
+  readonly linked: readonly string[] | undefined
   readonly dryRun: boolean
 }
 
-export function workOf(target: Target, { job, both, bases, rules, dir, resume, only, dryRun }: Attempt): Work {
+export function workOf(target: Target, { job, both, bases, rules, dir, resume, linked, dryRun }: Attempt): Work {
   const { source, names } = job
   const files = { rules: rules.length > 0 ? join(dir, 'rules') : undefined, from: names ? join(dir, 'names') : undefined }
   if (files.rules) writeFileSync(files.rules, rulesFile(rules), { mode: 0o600 })
   if (files.from) writeFileSync(files.from, source.paths.map((path) => `${path}\0`).join(''), { mode: 0o600 })
   const [base] = bases.snapshots
   const trees = [...bases.snapshots, ...bases.unfinished.map((each) => ({ dir: each }))].map(treeOf)
-  const linked = only ? [treeOf({ dir: only })] : trees
   const command = backupArgs(target, {
     ...both,
     ...files,
-    bases: linked,
+    bases: linked ?? trees,
     sources: source.paths,
     to: `${treeOf({ dir })}/`,
     resume,
@@ -141,7 +182,7 @@ export function workOf(target: Target, { job, both, bases, rules, dir, resume, o
     manifests: bases.snapshots.map(manifestOf),
     unfinished: bases.unfinished,
     trees,
-    linked,
+    linked: linked ?? trees,
     sources: source.paths,
     fake: !both.root && !both.without.has('X'),
     expected: base?.counts,

@@ -8,14 +8,10 @@ import { setAside } from './removal.ts'
 import { storeOf } from './store.ts'
 import { startTool } from './tool.ts'
 
-/** Unfinished trees whose files are in a snapshot now: renamed aside; the caller removes what lies there. */
-export async function useUp(root: string, target: Target, unfinished: readonly string[], id: string, context: RunContext): Promise<void> {
+/** Unfinished trees whose files are in a snapshot now, or of no use: renamed aside; the caller removes what lies there. */
+export async function useUp(root: string, target: Target, unfinished: readonly string[], why: string, context: RunContext): Promise<void> {
   for (const dir of unfinished) {
-    note(
-      root,
-      { id: basename(dir), action: 'forget', reason: `unfinished, and taken up by ${id}`, path: relative(storeOf(target), dir) },
-      context,
-    )
+    note(root, { id: basename(dir), action: 'backup', reason: `unfinished, and ${why}`, path: relative(storeOf(target), dir) }, context)
     await setAside(root, dir)
   }
 }
@@ -32,7 +28,7 @@ export async function makeRoom(root: string, target: Target, dir: string, contex
   if (bavail * bsize >= room.bytes && (files === 0 || ffree >= room.inodes)) return false
   await startTool(target, ['rm', '-rf', dir], context, { stdout: 'ignore' }).done
   const reason = 'unfinished, and it filled the store: no run could have begun beside it'
-  note(root, { id: `incomplete/${basename(dir)}`, action: 'forget', reason, path: relative(storeOf(target), dir) }, context)
+  note(root, { id: `incomplete/${basename(dir)}`, action: 'backup', reason, path: relative(storeOf(target), dir) }, context)
   return true
 }
 

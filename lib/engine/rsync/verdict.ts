@@ -1,5 +1,4 @@
 // What a transfer was: nothing to publish, a snapshot in full or in part, or one that is not to be trusted; in words, and in figures.
-import { basename } from 'node:path'
 import type { Exit } from '../../child.ts'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
@@ -8,8 +7,8 @@ import type { Summary } from '../../rows.ts'
 import { manualTag, namesTag, partialTag } from '../../snapshots.ts'
 import type { Both } from './argv.ts'
 import type { Bases } from './bases.ts'
+import type { Counts } from './counts.ts'
 import { failureOf, isTransient } from './errors.ts'
-import type { Counts } from './hashes.ts'
 import { shownPath } from './manifest.ts'
 import { markTransient } from './retry.ts'
 import type { Rule } from './rules.ts'
@@ -44,7 +43,7 @@ export function judge(target: Target, job: Job, exit: Exit, trouble: Trouble): v
   const action = `back up '${target.name}'`
   if (trouble.full)
     throw new Failure('space', `cannot ${action}: ${trouble.full} on '${storeOf(target)}'`, {
-      hint: 'free some space, or kedge prune; what came is kept, and the next run goes on from it',
+      hint: 'free some space, or kedge prune; the files that came whole are kept, and the next run goes on from them',
     })
   if (![0, 23, 24].includes(exit.status)) {
     const failure = failureOf(action, exit, { remote })
@@ -88,7 +87,7 @@ export function told(
   const vanished = trouble.vanished + trouble.missing.size - missing.length
   if (missing.length > 0) context.warn(`missing: ${missing.map((path) => `'${path}'`).join(', ')}`, 'partial')
   const unread = [...trouble.unreadable]
-  for (const path of counts.lost.map(shownPath)) if (!knows(trouble.unkept, path)) trouble.unkept.set(path, 'it did not arrive')
+  for (const [path, why] of counts.lost) if (!knows(trouble.unkept, shownPath(path))) trouble.unkept.set(shownPath(path), why)
   tell('cannot read', unread, context)
   tell('cannot keep in full', [...trouble.unkept], context)
   for (const line of trouble.left.slice(0, shownErrors)) context.warn(`rsync: ${line}`, 'partial')
@@ -119,7 +118,7 @@ export function told(
     paths: paths.filter((path) => !missing.includes(path)),
     tags: [own, ...marks, ...others],
     base: base?.id ?? null,
-    bases: [...bases.snapshots.map((each) => each.id), ...bases.unfinished.map((dir) => basename(dir))],
+    bases: bases.snapshots.map((each) => each.id),
     counts: {
       ...{ files, folders, bytes, transferred, added, linked, new: counts.new, changed: counts.changed },
       ...{ unreadable: unread.length, vanished },
