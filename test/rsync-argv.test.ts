@@ -35,6 +35,7 @@ const plan = (more: Partial<Plan> = {}): Plan => ({
   sources: ['/etc'],
   to: '/s/web1/incomplete/x/tree/',
   resume: false,
+  partial: '.kedge-partial-0123456789ab',
   dryRun: false,
   fine: true,
   ...more,
@@ -49,7 +50,8 @@ test('a local backup by root copies straight, with all that a file has', () => {
     '--numeric-ids',
     '--one-file-system',
     '--modify-window=-1',
-    '--partial-dir=.kedge-partial',
+    '--partial-dir=.kedge-partial-0123456789ab',
+    '--exclude=.kedge-partial-0123456789ab',
     '--link-dest=/s/web1/snapshots/a/tree',
     '--from0',
     '--exclude-from=/s/r',
@@ -85,6 +87,7 @@ test('the words follow what is asked for, and what the two sides can', () => {
     ['a local file that was cut off', ['--no-whole-file'], [], {}, { resume: true }],
     ['a far file that was cut off', [], ['--no-whole-file'], { SOURCE_HOST: 'web' }, { resume: true, there: probed() }],
     ['a dry run', ['--dry-run'], [], {}, { dryRun: true }],
+    ['by hand', [], ['--partial-dir=.kedge-partial-0123456789ab', '--exclude=.kedge-partial-0123456789ab'], {}, { partial: undefined }],
     ['names', ['--files-from=/s/n', '--recursive', '--from0', '/'], ['/etc'], {}, { from: '/s/n' }],
   ]
   for (const [what, words, absent, env, more] of table) {

@@ -25,7 +25,7 @@ const below = (root: string, kind: string): string[] => fs.readdirSync(path.join
 /** The part of a file, or, where rsync was killed, its temporary file. */
 const partsIn = (root: string): string[] => {
   const names = fs.readdirSync(path.join(root, 'incomplete'), { recursive: true }) as string[]
-  return names.filter((name) => /\.kedge-partial\/.|\/\.big\.\w{6}$/.test(name))
+  return names.filter((name) => /\.kedge-partial-\w+\/.|\/\.big\.\w{6}$/.test(name))
 }
 
 async function backup(m: Machine, ...args: string[]): Promise<Summary> {

@@ -9,9 +9,6 @@ import { unchecked } from './detour.ts'
 import type { Probe } from './probe.ts'
 import { older, type Version } from './version.ts'
 
-/** Folders for files that were cut off, each beside the place of its file: a path of its own fails with 3.2.7-1+deb12u1 and 3.4.0. */
-export const partialName = '.kedge-partial'
-
 /** A line an entry, for manifest.ts: the name ends in '//', which no path holds; the checksum has 32 characters, or as many blanks. */
 export const outFormat = '%n//%i %B %U %G %l %M %C%L'
 
@@ -40,6 +37,8 @@ export type Plan = Both & {
   readonly sources: readonly string[]
   /** The new tree. */
   readonly to: string
+  /** Name of the folders for files that were cut off; undefined: none are kept. */
+  readonly partial?: string | undefined
   /** Files that were cut off lie in it. */
   readonly resume: boolean
   readonly dryRun: boolean
@@ -96,6 +95,13 @@ export function operands(target: Target, both: Both, paths: readonly string[]): 
   return paths.map((path, i) => `${i === 0 ? host : ''}:${hostWord(path)}`)
 }
 
+/**
+ * The folders lie beside the place of each file: a path of its own fails with 3.2.7-1+deb12u1 and 3.4.0. rsync leaves out folders of that
+ * name itself, and tells the name to the other host, but takes a link: 3.2.7 goes through it to a file elsewhere, and moves that into the
+ * new tree. Since 3.2.5 it ends where a host sends what it was told to leave out.
+ */
+const partialFlags = (name: string): string[] => [`--partial-dir=${name}`, `--exclude=${name}`]
+
 export function backupArgs(target: Target, plan: Plan): string[] {
   const more = byBlanks(target.env.BACKUP_ARGS)
   // The operator's rules come behind kedge's, of which the first that fits decides; a list of names is read at the end.
@@ -107,7 +113,7 @@ export function backupArgs(target: Target, plan: Plan): string[] {
     'rsync',
     ...keepFlags(target, plan),
     ...(plan.fine && hasNanoseconds(plan) ? ['--modify-window=-1'] : []),
-    `--partial-dir=${partialName}`,
+    ...(plan.partial ? partialFlags(plan.partial) : []),
     // A local copy writes whole files, and would not go on from a part.
     ...(plan.resume && !isPulled(plan) ? ['--no-whole-file'] : []),
     ...plan.bases.slice(0, mostBases).map((base) => `--link-dest=${base}`),

@@ -171,7 +171,7 @@ export async function* liveByHand(target: Target, old: Found): AsyncGenerator<Co
   })
   if (rules.length > 0) yield { kind: 'command', command: `rules=$(mktemp); ${printed(rules)} > "$rules"` }
   yield comment('without --dry-run it would make the snapshot like the source')
-  const words = args.slice(2).filter((word) => readable(word) && !word.startsWith('--partial-dir'))
+  const words = args.slice(2).filter(readable)
   const at = words.indexOf('--dry-run')
   words.splice(at, 0, '--itemize-changes', '--delete')
   yield { kind: 'command', command: explain(target, words).command.replaceAll(file, '"$rules"') }

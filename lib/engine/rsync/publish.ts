@@ -6,11 +6,15 @@ import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { toDisk } from '../../inplace.ts'
 import { pick } from '../../snapshots.ts'
+import { namePartial } from './parts.ts'
 import { type Found, idOf, idsIn, newestFirst, readStored, type Stored, toSnapshot } from './snapshots.ts'
 import { startTool } from './tool.ts'
 
-/** A new folder incomplete/ID with an empty tree/, below the folder of a target; the caller holds the store's lock. */
-export async function begin(root: string, time: Date): Promise<{ id: string; dir: string }> {
+/**
+ * A new folder incomplete/ID with an empty tree/, below the folder of a target; the caller holds the store's lock. `parts`: rsync will write
+ * into it, and keep what is cut off.
+ */
+export async function begin(root: string, time: Date, { parts = true } = {}): Promise<{ id: string; dir: string }> {
   for (const folder of [root, join(root, 'snapshots'), join(root, 'incomplete')]) await mkdir(folder, { recursive: true, mode: 0o700 })
   await sweep(join(root, 'incomplete'))
   for (let number = 0; ; number++) {
@@ -23,7 +27,13 @@ export async function begin(root: string, time: Date): Promise<{ id: string; dir
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
       continue
     }
-    await mkdir(join(dir, 'tree'), { mode: 0o755 })
+    try {
+      await mkdir(join(dir, 'tree'), { mode: 0o755 })
+      if (parts) await namePartial(dir)
+    } catch (error) {
+      await rm(dir, { recursive: true, force: true }) // on a full disk: sweep takes only what is empty
+      throw error
+    }
     return { id, dir }
   }
 }

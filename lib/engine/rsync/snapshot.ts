@@ -14,7 +14,7 @@ import { keepsFractions } from './fractions.ts'
 import { judged } from './lost.ts'
 import { shownPath } from './manifest.ts'
 import { cleanBases, noteOrigin } from './origin.ts'
-import { giveBack, nothing, salvage, sweep } from './parts.ts'
+import { giveBack, nothing, partialOf, salvage, sweep } from './parts.ts'
 import { begin, publish } from './publish.ts'
 import { setAside } from './removal.ts'
 import { retrying } from './retry.ts'
@@ -117,7 +117,7 @@ export async function savePaths(target: Target, job: Job, context: RunContext): 
       const whole = !job.names && !job.manual && !summary.partial && !summary.suspect
       if (!whole) giveBack(parts)
       if (exit.status !== 0 || parts.moved.length > 0) await sweep(target, dir, parts.made, context)
-      for (const file of ['output', 'rules', 'names', 'bases']) await rm(join(dir, file), { force: true })
+      for (const file of ['output', 'rules', 'names', 'bases', 'partial']) await rm(join(dir, file), { force: true })
       await publish(target, job.root, dir, stored, context)
       if (whole) {
         const left = bases.unfinished.filter((each) => !before.spent.includes(each))
@@ -169,6 +169,7 @@ export function workOf(target: Target, { job, both, bases, rules, dir, resume, l
     bases: linked ?? trees,
     sources: source.paths,
     to: `${treeOf({ dir })}/`,
+    partial: partialOf(dir),
     resume,
     dryRun,
     fine: keepsFractions(storeOf(target)),

@@ -21,7 +21,7 @@ export async function saveStream(
   context: RunContext,
 ): Promise<Summary> {
   const started = new Date()
-  const { id, dir } = await begin(root, started)
+  const { id, dir } = await begin(root, started, { parts: false })
   const path = join(dir, 'tree', stream.name)
   try {
     const bytes = await produce(target, stream, path, context)
