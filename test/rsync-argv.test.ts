@@ -193,6 +193,9 @@ test('rsync’s messages are sorted by what they are about', () => {
     'ERROR: u/busy failed verification -- update discarded.',
     'IO error encountered -- skipping file deletion',
     'discarding over-long filter: x',
+    'could not make way for new symlink: u/link',
+    'could not make way for new regular file: u/fi le',
+    'could not make way for new special file: u/\\#303\\#244: b',
   ])
     hear(trouble, line)
   assert.deepEqual(
@@ -209,7 +212,17 @@ test('rsync’s messages are sorted by what they are about', () => {
   )
   assert.deepEqual([[...trouble.shrunk], trouble.left], [['/u/log'], ['discarding over-long filter: x']])
   assert.deepEqual([...trouble.missing], ['/nope', '/older'])
-  assert.deepEqual([...trouble.unkept.keys()], ['/s/c'])
+  const inTheWay = 'something else is in its place'
+  assert.deepEqual(
+    [...trouble.unkept],
+    [
+      ['/s/c', 'chown: Operation not permitted'],
+      ['u/link', inTheWay],
+      ['u/fi le', inTheWay],
+      ['u/ä: b', inTheWay],
+    ],
+  )
+  assert.deepEqual([trouble.blocked, noTrouble().blocked], [true, false])
   assert.deepEqual([trouble.full, trouble.crowded, trouble.vanished], ['No space left on device', 1, 2])
   assert.deepEqual([[...trouble.lost], trouble.said], [['/s/base'], ['something new']])
 })

@@ -8,6 +8,8 @@ export type Trouble = {
   readonly unreadable: Map<string, string>
   /** Paths of the new tree that are not as they were at the source, and why. */
   readonly unkept: Map<string, string>
+  /** A folder that is not empty stands where the source has something else now. */
+  blocked: boolean
   /** Sources that are not there. */
   readonly missing: Set<string>
   vanished: number
@@ -29,6 +31,7 @@ export type Trouble = {
 export const noTrouble = (): Trouble => ({
   unreadable: new Map(),
   unkept: new Map(),
+  blocked: false,
   missing: new Set(),
   vanished: 0,
   shrunk: new Set(),
@@ -53,7 +56,6 @@ const leftOut: readonly (readonly [RegExp, why: string])[] = [
   [/skipped diminished file: (.*)$/, 'it became shorter'],
   [/ERROR: (.*) failed verification -- update .*$/, 'it changed while it was read, twice'],
   [/Unable to create partial-dir for (.*) -- discarding .*$/, 'there is no folder for its part'],
-  [/could not make way for \w+ \w+: (.*)$/, 'something else is in its place'],
   [/ERROR: rejecting excluded file-list name: (.*)$/, 'rsync rejects its name'],
   [/ABORTING due to .*: (.*)$/, 'rsync rejects its name'],
 ]
@@ -115,6 +117,12 @@ export function hear(trouble: Trouble, line: string): void {
 export function hearAside(trouble: Trouble, line: string): boolean {
   if (/^(?:rsync: \[\w+\] )?link .* failed: Too many links/.test(line)) {
     trouble.crowded++
+    return true
+  }
+  const [, blocked] = /^could not make way for new [\w ]+: (.*)$/.exec(line) ?? []
+  if (blocked !== undefined) {
+    trouble.blocked = true
+    keep(trouble.unkept, blocked, 'something else is in its place')
     return true
   }
   for (const [pattern, why] of leftOut) {
