@@ -5,7 +5,7 @@ import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Summary } from '../../lib/rows.ts'
-import { done, fake, kedge, machine, newRsyncTarget, type Rsync, rsyncs, sameTree } from '../harness.ts'
+import { dist, done, fake, kedge, machine, newRsyncTarget, type Rsync, rsyncs, sameTree, startProgram } from '../harness.ts'
 
 const newest = rsyncs().at(-1) as Rsync
 type Way = { name: string; rsync: Rsync; uid?: number; env?: Record<string, string> }
@@ -294,4 +294,75 @@ test('a source that lost its fractions of a second is saved once more, and the n
   )
   assert.ok((sums[0]?.added ?? 0) > 0)
   assert.equal(sums[1]?.added, 0)
+})
+
+/** Two stores that have the first snapshot; the second one, where the links are folders, lies in the first store. */
+async function toCopy(t: TestContext, rsync: Rsync) {
+  const all = await turned(t, { name: 'copy', rsync })
+  const { m, web1, source, foreign } = all
+  const off = newRsyncTarget(m, 'off', { env: { SNAPSHOTS_OF: 'web1' } })
+  fs.appendFileSync(path.join(web1.dir, 'target.env'), 'COPY_TO=off\n')
+  await done(m, ['init', 'off'])
+  await done(m, ['copy', 'web1'])
+  await done(m, ['backup', 'web1'])
+  const alien = new Set(inodes(source, foreign, web1.store))
+  const aliens = () => inodes(off.store).filter((inode) => alien.has(inode))
+  return { ...all, off, aliens }
+}
+
+for (const rsync of rsyncs())
+  test(`rsync ${rsync.version}: a copy that was killed after its first transfer holds nothing from behind a link`, async (t) => {
+    const { m, web1, off, source, aliens } = await toCopy(t, rsync)
+    // As rsync ends, kedge dies, of which nobody hears.
+    const pid = path.join(m.dir, 'pid')
+    const real = rsync.path
+    const script = `case "$*" in *out-format*) ;; *) exec ${real} "$@" ;; esac\n${real} "$@"\nkill -9 "$(cat ${pid})"`
+    fake(m.bin, 'rsync', script)
+    const program = `echo $$ > ${pid}; exec "$@"`
+    const killed = await startProgram(m, '/bin/sh', ['-c', program, 'sh', process.execPath, path.join(dist, 'kedge.cjs'), 'copy', 'web1'])
+      .result
+    assert.notEqual(killed.status, 0)
+    fs.rmSync(path.join(m.bin, 'rsync'))
+    const [cut] = fs.readdirSync(path.join(off.store, 'web1/incomplete'))
+    const begun = path.join(off.store, 'web1/incomplete', cut as string, 'tree', source)
+    assert.ok(fs.existsSync(path.join(begun, 'after/same')))
+    assert.deepEqual([fs.existsSync(path.join(begun, 'current')), fs.existsSync(path.join(begun, 'out'))], [false, false])
+    assert.deepEqual(aliens(), [])
+    // With the older copies gone nobody could tell any more that it was a link.
+    const [first, second] = snapshotsIn(web1.store).map((dir) => path.basename(dir)) as [string, string]
+    await done(m, ['forget', 'web1', first, '--wait=30']) // the dead run's processes end
+    await done(m, ['forget', 'off', first, '--force=newest'])
+    await done(m, ['copy', 'web1'])
+    assert.deepEqual(aliens(), [])
+    sameTree(path.join(off.store, 'web1/snapshots', second, 'tree', source), path.join(web1.root, 'snapshots', second, 'tree', source))
+    assert.deepEqual(fs.readdirSync(path.join(off.store, 'web1/incomplete')), [])
+    await done(m, ['check', 'off', '--read-data'])
+  })
+
+/** Names that rsync, sh or printf would read more into. */
+const odd = ['*', '[x]', 'a\\b', 'a?b', ' blank ', "it's", '%s', '-n', 'line\nfeed', '\u00fc', '@NEW@', '$x']
+
+test('folders of any name that were links', async (t) => {
+  const { m, web1, source, foreign, off, aliens } = await toCopy(t, newest)
+  for (const name of odd) fs.symlinkSync(foreign, path.join(source, name))
+  fs.mkdirSync(path.join(source, 'axb'))
+  fs.symlinkSync(foreign, Buffer.concat([Buffer.from(`${source}/`), Buffer.from('fffe', 'hex')]))
+  await done(m, ['backup', 'web1'])
+  await done(m, ['copy', 'web1'])
+  const { atime, mtime } = fs.statSync(path.join(foreign, 'secret'))
+  for (const name of fs.readdirSync(source, { encoding: 'buffer' })) {
+    const at = Buffer.concat([Buffer.from(`${source}/`), name])
+    if (!fs.lstatSync(at).isSymbolicLink()) continue
+    fs.unlinkSync(at)
+    fs.mkdirSync(at)
+    const copy = Buffer.concat([at, Buffer.from('/secret')])
+    fs.copyFileSync(path.join(foreign, 'secret'), copy)
+    fs.utimesSync(copy, atime, mtime)
+  }
+  await done(m, ['backup', 'web1'])
+  await done(m, ['copy', 'web1'])
+  assert.deepEqual(aliens(), [])
+  const trees = [off, web1].map(({ store }) => path.join(snapshotsIn(store).at(-1) as string, 'tree', source))
+  sameTree(trees[0] as string, trees[1] as string)
+  await done(m, ['check', 'off', '--read-data'])
 })

@@ -1,18 +1,19 @@
 // One snapshot copied into another store, with the links that it has to those copied before.
 import { existsSync } from 'node:fs'
-import { copyFile, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { batches } from '../../child.ts'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { parseSize, shortId } from '../../format.ts'
 import { hasNanoseconds, mostBases } from './argv.ts'
-import { detoursOf, takeOut, unchecked } from './detour.ts'
+import { detoursOf, unchecked } from './detour.ts'
 import { failureOf } from './errors.ts'
 import { keepsFractions } from './fractions.ts'
-import { readManifest } from './manifest.ts'
+import { pathBytes, readManifest } from './manifest.ts'
 import { publish } from './publish.ts'
 import { removeAside, setAside } from './removal.ts'
+import { placeRule, type Rule, rulesFile } from './rules.ts'
 import { type Found, manifestOf, ownerOf, type Stored, treeOf } from './snapshots.ts'
 import { rootOf, storeOf } from './store.ts'
 import { startTool } from './tool.ts'
@@ -64,9 +65,13 @@ export async function replicate(to: Target, found: Found, kin: readonly string[]
   const copies = kin.map((id) => join(root, 'snapshots', id, 'tree'))
   const bases = [...cuts, ...copies.filter((base) => existsSync(base))]
   const action = `copy snapshot ${shortId(found.id)} to '${storeOf(to)}'`
-  const send = (linked: readonly string[]) => {
+  const file = join(dir, 'rules')
+  const send = async (linked: readonly string[], rules: readonly Rule[]) => {
+    if (rules.length > 0) await writeFile(file, rulesFile(rules), { mode: 0o600 })
     const [program = '', ...rest] = copyArgs(to, found, tree, linked, rsync)
-    return transfer(to, [program, ...unchecked(rsync), ...rest], action, found, context)
+    const left = rules.length > 0 ? ['--from0', `--exclude-from=${file}`] : []
+    await transfer(to, [program, ...unchecked(rsync), ...left, ...rest], action, found, context)
+    await rm(file, { force: true })
   }
   try {
     await sent().catch(unlessPruned(found))
@@ -86,12 +91,13 @@ export async function replicate(to: Target, found: Found, kin: readonly string[]
   return !gone
 
   async function sent(): Promise<void> {
-    await send(bases)
-    const detours = await detoursOf(manifestOf(found), bases)
-    if (detours.size === 0) return
-    await takeOut(tree, manifestOf(found), detours)
+    const linked = bases.slice(0, mostBases)
+    const detours = without(await detoursOf(manifestOf(found), linked))
+    await send(linked, detours)
+    if (detours.length === 0) return
+    // At no time does anything from behind a link lie in the tree: what is linked to the first part alone comes whole.
     cuts = await asideCuts(dir)
-    await send(cuts.slice(0, 1))
+    await send(cuts.slice(0, 1), [])
   }
 
   async function discard(): Promise<void> {
@@ -112,8 +118,18 @@ async function asideCuts(dir: string): Promise<string[]> {
     await rename(join(dir, 'tree'), join(dir, `cut-${next}`))
     numbers.unshift(next)
   }
-  for (const name of ['manifest', 'snapshot.json', 'hashes', 'hold']) await rm(join(dir, name), { force: true })
+  for (const name of ['manifest', 'snapshot.json', 'hashes', 'hold', 'rules']) await rm(join(dir, name), { force: true })
   return numbers.map((number) => join(dir, `cut-${number}`))
+}
+
+/** rsync compares each path with each rule. */
+const mostRules = 1000
+
+/** The rules that leave these folders out: where they are too many, the folders above them, and all of the tree at last. */
+function without(folders: ReadonlySet<string>): Rule[] {
+  let left = folders
+  while (left.size > mostRules && !left.has('')) left = new Set([...left].map((path) => path.slice(0, Math.max(0, path.lastIndexOf('/')))))
+  return left.has('') ? ['- /*'] : [...left].map((path) => placeRule(pathBytes(path)))
 }
 
 /** A prune of somebody who does not hold the lock: a snapshot that is not there any more needs no copy. */
@@ -145,7 +161,10 @@ async function transfer(to: Target, args: readonly string[], action: string, fou
   }
 }
 
-/** The copy has as many folders, and as many other entries, as the manifest names; and its owners are those whom we may give files to. */
+/**
+ * The copy has as many folders, and as many other entries, as the manifest names; and its owners are
+ * those whom we may give files to.
+ */
 async function compare(found: Found, tree: string, action: string): Promise<void> {
   const wanted = { files: 0, folders: 0 }
   const [me, owners] = [process.geteuid?.(), new Set<number>()]
@@ -170,7 +189,8 @@ const slash = Buffer.from('/')
 
 async function count(folder: Buffer, into: { files: number; folders: number }): Promise<void> {
   for (const entry of await readdir(folder, { encoding: 'buffer', withFileTypes: true })) {
+    const at = Buffer.concat([folder, slash, entry.name as Buffer])
     into[entry.isDirectory() ? 'folders' : 'files']++
-    if (entry.isDirectory()) await count(Buffer.concat([folder, slash, entry.name as Buffer]), into)
+    if (entry.isDirectory()) await count(at, into)
   }
 }

@@ -189,5 +189,11 @@ export function cacheRules(folder: string, keep: boolean): Rule[] {
 export const folderRules = (folders: readonly string[]): Rule[] =>
   folders.map((folder) => `- ${written([{ text: bytes(folder), wild: false }])}`)
 
+/**
+ * A path of any bytes below the top of a transfer. What rsync reads more into is a '?', so that a rule is no longer than its path: rsync
+ * drops one that is longer than a path may be. So it may leave out others of the same length.
+ */
+export const placeRule = (path: Buffer): Rule => `- /${path.toString('latin1').replace(/[\\*?[\]]/g, '?')}`
+
 /** The file that rsync reads with --exclude-from and -0. */
 export const rulesFile = (rules: readonly Rule[]): Buffer => Buffer.from(rules.map((rule) => `${rule}\0`).join(''), 'latin1')
