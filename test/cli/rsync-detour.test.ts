@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Summary } from '../../lib/rows.ts'
 import { dist, done, fake, kedge, machine, newRsyncTarget, type Rsync, rsyncs, sameTree, startProgram } from '../harness.ts'
 
@@ -365,4 +366,42 @@ test('folders of any name that were links', async (t) => {
   const trees = [off, web1].map(({ store }) => path.join(snapshotsIn(store).at(-1) as string, 'tree', source))
   sameTree(trees[0] as string, trees[1] as string)
   await done(m, ['check', 'off', '--read-data'])
+})
+
+test('what --explain prints publishes nothing where a link became a folder, and names it', async (t) => {
+  const { m, web1, source, foreign } = await turned(t, { name: 'by hand', rsync: newest })
+  // No folder in the new tree: what a link leads to.
+  fs.mkdirSync(path.join(foreign, 'inner'))
+  fs.mkdirSync(path.join(source, 'turned'))
+  fs.symlinkSync(foreign, path.join(source, 'turned/inner'))
+  fs.symlinkSync(foreign, path.join(source, "it's\n$x"))
+  await done(m, ['backup', 'web1'])
+  fs.rmSync(path.join(source, 'turned'), { recursive: true })
+  fs.symlinkSync(foreign, path.join(source, 'turned'))
+  const byHand = () => path.join(web1.root, 'by-hand')
+  const run = async (shell: string) => {
+    const { stdout } = await done(m, ['backup', 'web1', '--explain'])
+    return startProgram(m, shell, ['-e'], { input: stdout }).result
+  }
+  // To the newest snapshot, and to the one before it, in which they are links.
+  const good = await run('/bin/sh')
+  assert.equal(good.status, 0, good.stderr)
+  assert.equal(fs.readdirSync(byHand()).length, 1)
+  fs.unlinkSync(path.join(source, "it's\n$x"))
+  fs.mkdirSync(path.join(source, "it's\n$x"))
+  for (const shell of ['dash', 'mksh', 'bash'].filter((name) => execFileSync('sh', ['-c', `command -v ${name} || :`]).length > 0)) {
+    await sleep(1100) // its folder is named by the second
+    const bad = await run(shell)
+    assert.notEqual(bad.status, 0, shell)
+    assert.match(bad.stderr, /^\.\/.*\/it's\n\$x is a folder now, and a link in \/.*\/tree$/m)
+    assert.doesNotMatch(bad.stderr, /turned/)
+    assert.equal(fs.readdirSync(byHand()).length, 1, shell)
+  }
+  // What was begun is no base of kedge's own backup.
+  await done(m, ['backup', 'web1'])
+  const alien = new Set(inodes(source, foreign))
+  assert.deepEqual(
+    inodes(path.join(web1.root, 'latest/tree')).filter((inode) => alien.has(inode)),
+    [],
+  )
 })

@@ -6,7 +6,7 @@ import { readMarks } from '../../marks.ts'
 import type { CommandLine } from '../../rows.ts'
 import { comment, quote } from '../../shell.ts'
 import { isRemote } from '../../source/ssh.ts'
-import { backupArgs } from './argv.ts'
+import { backupArgs, mostBases } from './argv.ts'
 import { basesOf } from './bases.ts'
 import { cachesByHand } from './caches.ts'
 import { keepsFractions } from './fractions.ts'
@@ -31,7 +31,8 @@ export async function* byHand(
   const root = rootOf(target)
   const unfinished = quote(join(root, 'incomplete'))
   const done = quote(join(root, 'by-hand'))
-  yield line(`id=$(date -u +%Y-%m-%dT%H%M%SZ); new=${unfinished}/$id; umask 077; mkdir -p ${done}`)
+  // By its name no base of a later backup: what the test below finds in it must come into no snapshot.
+  yield line(`id=$(date -u +%Y-%m-%dT%H%M%SZ); new=${unfinished}/by-hand-$id; umask 077; mkdir -p ${done}`)
   if (wanted.length > 0) {
     const source = await expectedSource(target, wanted)
     const bases = await basesNow(target, root, context)
@@ -56,13 +57,34 @@ export async function* byHand(
       fine: keepsFractions(storeOf(target)),
       dryRun: false,
     })
-    yield line(`${explain(target, args.slice(2).filter(readable)).command.replaceAll(mark, '"$new"')} && sync && mv "$new" ${done}/"$id"`)
+    const test = bases.length === 0 ? '' : ` && ${detourTest(bases.slice(0, mostBases), '"$new/tree"')}`
+    if (test !== '') yield detourNote
+    const command = explain(target, args.slice(2).filter(readable)).command.replaceAll(mark, '"$new"')
+    yield line(`${command}${test} && sync && mv "$new" ${done}/"$id"`)
   }
   for (const { name, file } of streams) {
     const to = `"$new-"${quote(name)}`
     yield line(`mkdir -p ${to}/tree && ${quote(file)} > ${to}/tree/${quote(name)} && sync && mv ${to} ${done}/"$id-"${quote(name)}`)
   }
 }
+
+/** What is a folder in the new tree ($0), and no link leads there. By each name below a base ($PWD) that is a link in the base. */
+const isFolder =
+  'base=$PWD; cd "$0" || echo "$0"; for l do [ -d "$l" ] || continue; p=$l; while [ ! -L "$p" ] && [ "$p" != . ]; do p=${p%/*}; done; ' +
+  `[ "$p" != . ] || printf "%s is a folder now, and a link in %s\\n" "$l" "$base"; done`
+
+/**
+ * Fails, and names them, where folders of a new tree are links in a base: see detour.ts. `tree`: a word of sh. By what find prints, since
+ * not every find ends with the status of what it ran.
+ */
+export const detourTest = (bases: readonly string[], tree: string): string =>
+  `found=$(for base in ${bases.map(quote).join(' ')}; do cd "$base" && find . -type l -exec sh -c ${quote(isFolder)} ${tree} {} + || ` +
+  `echo "cannot look into $base"; done) && { [ -z "$found" ] || { printf '%s\\n' "$found" >&2; false; }; }`
+
+export const detourNote = comment(
+  'plain rsync follows a link of a base where a folder is now, and would share files with what lives there: where the next line names any, ' +
+    'nothing is published; remove the folder of the new snapshot, and begin without that --link-dest',
+)
 
 /** What only kedge reads. */
 export const readable = (word: string): boolean => !/^(-ii|--out-format=.*|--8-bit-output|--no-human-readable)$/.test(word)

@@ -8,6 +8,8 @@ import type { CommandLine, Copied } from '../../rows.ts'
 import { holding, judgeSecond, tellOf } from '../../secondstore.ts'
 import { comment, quote } from '../../shell.ts'
 import { pick } from '../../snapshots.ts'
+import { mostBases } from './argv.ts'
+import { detourNote, detourTest } from './backupbyhand.ts'
 import { makeRoot } from './create.ts'
 import { besidesIn, copyArgs, kinOf, placeIn, replicate } from './replica.ts'
 import { type Found, manifestOf, ownerOf, storedOf, toSnapshot } from './snapshots.ts'
@@ -142,7 +144,7 @@ function* copiedByHand(snapshots: readonly Found[], to: Target, rsync: Version):
       snapshots.filter((each) => !strange.includes(each)),
     )
     const root = rootOf(to, ownerOf(found))
-    const dir = join(root, 'incomplete', found.id)
+    const dir = join(root, 'incomplete', `by-hand-${found.id}`) // nothing that a later copy goes on from
     // Those copied before it, here or by an earlier run.
     const before = missing.slice(0, missing.indexOf(found)).map(({ id }) => id)
     const bases = kin.filter((id) => before.includes(id) || existsSync(join(root, 'snapshots', id)))
@@ -151,7 +153,9 @@ function* copiedByHand(snapshots: readonly Found[], to: Target, rsync: Version):
     yield explain(to, copyArgs(to, found, join(dir, 'tree'), trees, rsync))
     const files = [manifestOf(found), join(found.dir, 'snapshot.json'), ...besidesIn(found).map((name) => join(found.dir, name))]
     yield explain(to, ['cp', '-p', ...files, dir])
-    yield { kind: 'command', command: `sync && mv ${quote(dir)} ${quote(placeIn(to, found))}` }
+    const test = trees.length === 0 ? '' : `${detourTest(trees.slice(0, mostBases), quote(join(dir, 'tree')))} && `
+    if (test !== '') yield detourNote
+    yield { kind: 'command', command: `${test}sync && mv ${quote(dir)} ${quote(placeIn(to, found))}` }
   }
   for (const owner of new Set(missing.map(ownerOf))) {
     const rows = snapshots.filter((each) => ownerOf(each) === owner).map((each) => toSnapshot(owner, each))
