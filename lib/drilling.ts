@@ -21,8 +21,8 @@ export const countOf = ({ count, bytes }: Options): number => count ?? (bytes ==
 
 /** What an engine does of it. */
 export type Hand<F extends Sampled> = {
-  /** A random sample of the snapshot's regular files; `unnamed`: how many have names that cannot be told. */
-  readonly draw: (snapshot: Snapshot, limits: Limits) => Promise<{ files: F[]; unnamed: number }>
+  /** A random sample of the snapshot's regular files, for that folder; `unnamed`: how many have names that cannot be told. */
+  readonly draw: (snapshot: Snapshot, limits: Limits, folder: string) => Promise<{ files: F[]; unnamed: number }>
   /** Restores them below the folder. */
   readonly bring: (snapshot: Snapshot, files: readonly F[], folder: string, action: string) => Promise<void>
   /** What is wrong with the content of a file that came back; 'unknown' where nothing in the store vouches for it. */
@@ -75,7 +75,11 @@ async function drillOne<F extends Sampled>(
 ): Promise<Drilled> {
   const began = performance.now()
   const short = shortId(snapshot.id)
-  const { files, unnamed } = await hand.draw(snapshot, { count: countOf(options), bytes: options.bytes ?? Number.POSITIVE_INFINITY })
+  const { files, unnamed } = await hand.draw(
+    snapshot,
+    { count: countOf(options), bytes: options.bytes ?? Number.POSITIVE_INFINITY },
+    folder,
+  )
   if (unnamed > 0)
     context.log(
       `snapshot ${short}: ${many(unnamed, 'file has a name that is', 'files have names that are')} not UTF-8, and left out of the sample`,

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { createHash, randomUUID } from 'node:crypto'
 import * as fs from 'node:fs'
 import path from 'node:path'
-import { seconds } from '../lib/engine/rsync/entry.ts'
+import { isTooLong, seconds } from '../lib/engine/rsync/entry.ts'
 import { escapePath, formatLine, header, type Line, type Type } from '../lib/engine/rsync/manifest.ts'
 import type { Stored } from '../lib/engine/rsync/snapshots.ts'
 import type { Change, Row } from '../lib/rows.ts'
@@ -99,7 +99,8 @@ function linesOf(tree: string, base: string | undefined): Line[] {
     })
     if (type !== 'd') return
     for (const name of fs.readdirSync(full, { encoding: 'buffer' }))
-      visit(at.length === 0 ? name : Buffer.concat([at, Buffer.from('/'), name]))
+      if (!isTooLong(Buffer.concat([full, Buffer.from('/'), name])))
+        visit(at.length === 0 ? name : Buffer.concat([at, Buffer.from('/'), name]))
   }
   visit(Buffer.alloc(0))
   return lines

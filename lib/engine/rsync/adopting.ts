@@ -6,6 +6,9 @@ import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { toDisk } from '../../inplace.ts'
 import { replaceFile } from '../../ledger.ts'
+import { partialTag } from '../../snapshots.ts'
+import { shownPath } from './manifest.ts'
+import { tellTooLong } from './overlong.ts'
 import { publish } from './publish.ts'
 import { type Found, idsIn, readStored, treeOf } from './snapshots.ts'
 import { rootOf, storeOf } from './store.ts'
@@ -108,9 +111,18 @@ async function finish(target: Target, { id, moving }: Step, context: RunContext)
   const dir = join(adoptingOf(target), id)
   const older = newestBefore(root, moving.time)
   mkdirSync(join(root, 'snapshots'), { recursive: true, mode: 0o700 })
-  const trees = { tree: join(dir, 'tree'), older: older && treeOf(older), work: adoptingOf(target) }
+  const left: string[] = []
+  const trees = {
+    tree: join(dir, 'tree'),
+    place: join(root, 'snapshots', id, 'tree'),
+    older: older && treeOf(older),
+    work: adoptingOf(target),
+    tooLong: (path: string) => left.push(shownPath(path)),
+  }
   const counts = await writeManifest(target, join(dir, 'manifest'), trees, context)
-  const { from, time, host, paths, tags } = moving
+  tellTooLong(storeOf(target), id, left, context)
+  const { from, time, host, paths } = moving
+  const tags = [...moving.tags, ...(left.length > 0 ? [partialTag] : [])]
   const base = older && counts.linked > 0 ? older.id : null
   const found = await publish(
     target,

@@ -45,6 +45,8 @@ const check: VerbOf<'check'> = async function* (target, options, context) {
   const snapshots = roots.flatMap((root) => foundIn(root, tell, shut, context)).sort((a, b) => (a.time < b.time ? -1 : 1))
   tellLost(target, await lostOf(target), context)
   const bare = new Map<Found, number>()
+  let tooLong: string | undefined
+  let long = 0
   let [files, regular] = [0, 0]
   for (const [index, found] of snapshots.entries()) {
     const hearing: Hearing = {
@@ -57,6 +59,10 @@ const check: VerbOf<'check'> = async function* (target, options, context) {
         if (!known) bare.set(found, (bare.get(found) ?? 0) + 1)
       },
       closed: (what) => shut.add(found, what),
+      tooLong(path) {
+        tooLong ??= `${found.id}: ${field(shownPath(path))}`
+        long++
+      },
     }
     await judge(found, faultsIn(target, found, context, hearing), tell, context)
   }
@@ -82,6 +88,8 @@ const check: VerbOf<'check'> = async function* (target, options, context) {
   })
   const unhashed = [...bare.values()].reduce((sum, each) => sum + each, 0)
   if (unhashed > 0) context.warn(`${many(unhashed, 'file has', 'files have')} no hash: ${fateOf(unhashed, noted, unwritable)}`)
+  if (tooLong !== undefined)
+    context.warn(`${many(long, 'entry was', 'entries were')} not looked at, as the path is too long for this store: ${tooLong}`, 'partial')
   if (faults.size > 0) throw damaged(target, [...faults], total)
   shut.judge(target)
   yield truly(checked(target, done), unhashed, regular)

@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import type { RunContext, VerbOf } from '../../contract.ts'
 import { countOf, drilling, type Hand, unknown } from '../../drilling.ts'
-import { timeText } from '../../format.ts'
+import { many, timeText } from '../../format.ts'
 import type { Sampled } from '../../proof.ts'
 import type { Snapshot } from '../../rows.ts'
 import { type Limits, sampler } from '../../sample.ts'
@@ -10,6 +10,7 @@ import { toDrill } from '../../snapshots.ts'
 import { isRemote } from '../../source/ssh.ts'
 import { bring, listArgs, makeRoom, moveOf } from './bring.ts'
 import { drilledByHand, type Rehearsed } from './byhand.ts'
+import { entryAt, isTooLong } from './entry.ts'
 import { type Line, pathBytes, readManifest, shownPath } from './manifest.ts'
 import { md5Of } from './md5.ts'
 import { type Found, manifestOf, snapshotsOf } from './snapshots.ts'
@@ -27,7 +28,7 @@ const drill: VerbOf<'drill'> = async function* (target, options, context) {
     return
   }
   const hand: Hand<Drawn> = {
-    draw: (snapshot, limits) => draw(of(snapshot), snapshot, limits, context),
+    draw: (snapshot, limits, folder) => draw(of(snapshot), snapshot, limits, folder, context),
     async bring(snapshot, files, folder, action) {
       const move = await moveOf(of(snapshot), folder)
       await makeRoom(move)
@@ -49,18 +50,26 @@ async function* namesOf(files: readonly Drawn[]): AsyncGenerator<Buffer> {
   for (const { name } of files) yield Buffer.concat([name, nul])
 }
 
-/** Names that are not UTF-8 cannot be shown in the record of the run. */
-async function draw(found: Found, { time }: Snapshot, limits: Limits, context: RunContext): Promise<{ files: Drawn[]; unnamed: number }> {
+/** Names that are not UTF-8 cannot be shown in the record of the run; what has too long a path in the folder cannot be looked at there. */
+async function draw(
+  found: Found,
+  { time }: Snapshot,
+  limits: Limits,
+  folder: string,
+  context: RunContext,
+): Promise<{ files: Drawn[]; unnamed: number }> {
   const sample = sampler<Line>(limits)
-  let unnamed = 0
+  let [unnamed, long] = [0, 0]
   for await (const lines of readManifest(manifestOf(found), (text) => text.includes('\tf\t'))) {
     context.signal.throwIfAborted()
     for (const line of lines) {
       if (line.type !== 'f') continue
       if (shownPath(line.path).includes('\ufffd')) unnamed++
+      else if (isTooLong(entryAt(folder, line.path))) long++
       else sample.add(line)
     }
   }
+  if (long > 0) context.log(`${many(long, 'file has', 'files have')} too long a path for '${folder}': left out of the sample`)
   return { files: sample.taken().map((line) => drawn(line, time)), unnamed }
 }
 

@@ -10,14 +10,29 @@ export function entryAt(tree: string, path: string): string | Buffer {
 
 /**
  * Undefined where nothing lies there, also where a file stands in the place of a folder above it, which throwIfNoEntry calls an error: two
- * trees need not agree on that. Other errors come as they are.
+ * trees need not agree on that. Also where the path is too long for the system: rsync, which changes folders, may have made it all the same,
+ * but nobody can name it, and no manifest does (`isTooLong` tells the two apart). Other errors come as they are.
  */
 export function statAt(path: string | Buffer): BigIntStats | undefined {
   try {
     return lstatSync(path, { bigint: true, throwIfNoEntry: false })
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return undefined
+    if (['ENOTDIR', 'ENAMETOOLONG'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined
     throw error
+  }
+}
+
+/** Bytes of a path that are never too many: OpenBSD's limit is 1024, Linux's 4096. */
+export const fits = 900
+
+/** Whether the system calls a path too long, be anything there or not. It is asked, since the limits differ. */
+export function isTooLong(path: string | Buffer): boolean {
+  if (Buffer.byteLength(path) <= fits) return false
+  try {
+    lstatSync(path, { throwIfNoEntry: false })
+    return false
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENAMETOOLONG'
   }
 }
 

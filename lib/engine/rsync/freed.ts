@@ -4,6 +4,7 @@ import { lstatSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as breathe } from 'node:timers/promises'
 import type { RunContext } from '../../contract.ts'
+import { isTooLong } from './entry.ts'
 
 /** How many entries are looked at before others get their turn. */
 const turn = 4096
@@ -24,6 +25,7 @@ export async function freedBy(
       bytes += lstatSync(folder, { bigint: true }).blocks
       for (const entry of readdirSync(folder, { encoding: 'buffer', withFileTypes: true })) {
         const path = Buffer.concat([folder, slash, entry.name as Buffer])
+        if (isTooLong(path)) continue // it goes with the others, uncounted
         if (entry.isDirectory()) {
           left.push(path)
           continue

@@ -17,7 +17,10 @@ const size = 1024
 /** Hears of a path that cannot be looked at (a folder: with all that lies below it), and why; throws where that ends it all. */
 export type Refused = (path: string, error: unknown) => void
 
-/** Batches. Holds the names of the folders on the way down, no more. What is gone meanwhile is left out. */
+/**
+ * Batches. Holds the names of the folders on the way down, no more. What is gone meanwhile is left out, and what has too long a path: no
+ * manifest names it.
+ */
 export async function* ordered(tree: string, signal: RunContext['signal'], refused: Refused): AsyncGenerator<Seen[]> {
   const root = Buffer.from(tree)
   const items = (folder: Buffer, prefix: string, more: readonly Item[]) =>
@@ -46,7 +49,7 @@ function unlessRefused<T>(look: () => T, path: string, refused: Refused): T | un
     return look()
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    if (code !== 'ENOENT' && code !== 'ENOTDIR') refused(path, error)
+    if (code !== 'ENOENT' && code !== 'ENOTDIR' && code !== 'ENAMETOOLONG') refused(path, error)
     return undefined
   }
 }

@@ -4,7 +4,7 @@ import type { RunContext } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { many, timeText } from '../../format.ts'
 import { incomplete } from '../../restoring.ts'
-import { entryAt, seconds, statAt, typeOf } from './entry.ts'
+import { entryAt, isTooLong, seconds, statAt, typeOf } from './entry.ts'
 import type { Line } from './manifest.ts'
 import { md5Of } from './md5.ts'
 import type { Selected } from './selected.ts'
@@ -23,13 +23,17 @@ export async function proveRestored(
 ): Promise<void> {
   const wrong = new Map<string, string>()
   let lost = false
-  let [unknown, closed] = [0, 0]
+  let [unknown, closed, long] = [0, 0, 0]
   for await (const batch of entries) {
     context.signal.throwIfAborted()
     for (const entry of batch) {
       if (wrong.size >= mostNamed) break
       const { line } = entry
       if (isDevice(line) && process.geteuid?.() !== 0) continue // told before
+      if (isTooLong(entryAt(to, line.path))) {
+        long++
+        continue
+      }
       try {
         const difference = await differenceAt(entryAt(to, line.path), line, { verify, settled })
         if (difference) {
@@ -45,6 +49,11 @@ export async function proveRestored(
   }
   if (wrong.size > 0) throw incomplete(action, wrong, lost ? 'damaged' : 'tool')
   if (unknown > 0) context.warn(`${many(unknown, 'file has', 'files have')} no known hash: compared by size, mode and time only`)
+  if (long > 0)
+    context.warn(
+      `${many(long, 'entry was', 'entries were')} not looked at again: too long a path below '${to}'`,
+      ...(verify ? (['partial'] as const) : []),
+    )
   if (closed > 0)
     context.warn(
       `${many(closed, 'entry was not looked at again: its mode keeps', 'entries were not looked at again: their modes keep')} you out`,
@@ -78,10 +87,11 @@ async function differenceAt(file: string | Buffer, line: Line, how: { verify: bo
   return (await md5Of(file)) === line.hash ? undefined : 'its content is not what was saved'
 }
 
-/** Whether the snapshot itself still has the entry. */
+/** Whether the snapshot itself still has the entry; of one whose path is too long nobody can tell. */
 function isKept(file: string | Buffer, { type, size }: Line): boolean {
   const stat = statAt(file)
-  return stat !== undefined && (type !== 'f' || Number(stat.size) === size)
+  if (!stat) return isTooLong(file)
+  return type !== 'f' || Number(stat.size) === size
 }
 
 function differenceOf(line: Line, stat: BigIntStats, { verify, settled }: { verify: boolean; settled: boolean }): string | undefined {

@@ -84,8 +84,8 @@ function entriesIn(folder: Buffer): Dirent<Buffer>[] {
     return readdirSync(folder, { withFileTypes: true, encoding: 'buffer' })
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    if (code !== 'EACCES' && code !== 'ENOENT') throw error
-    return [] // rm tells of it
+    if (code !== 'EACCES' && code !== 'ENOENT' && code !== 'ENAMETOOLONG') throw error
+    return [] // rm tells of it; it changes folders, and no path is too long for it
   }
 }
 

@@ -8,9 +8,11 @@ import { Failure } from '../../failure.ts'
 import { parseSize, shortId } from '../../format.ts'
 import { hasNanoseconds, mostBases } from './argv.ts'
 import { detoursOf, unchecked } from './detour.ts'
+import { entryAt } from './entry.ts'
 import { failureOf } from './errors.ts'
 import { keepsFractions } from './fractions.ts'
 import { pathBytes, readManifest } from './manifest.ts'
+import { mayBeUnnamed, type Overlong, overlong, tellTooLong } from './overlong.ts'
 import { publish } from './publish.ts'
 import { removeAside, setAside } from './removal.ts'
 import { placeRule, type Rule, rulesFile } from './rules.ts'
@@ -73,6 +75,7 @@ export async function replicate(to: Target, found: Found, kin: readonly string[]
     await transfer(to, [program, ...unchecked(rsync), ...left, ...rest], action, found, context)
     await rm(file, { force: true })
   }
+  let long: Overlong | undefined
   try {
     await sent().catch(unlessPruned(found))
     if (existsSync(found.dir)) await compare(found, tree, action)
@@ -86,18 +89,22 @@ export async function replicate(to: Target, found: Found, kin: readonly string[]
     for (const name of ['manifest', ...besidesIn(found)]) await copyFile(join(found.dir, name), join(dir, name))
     for (const cut of cuts) await setAside(root, cut)
     await publish(to, root, dir, JSON.parse(await readFile(join(found.dir, 'snapshot.json'), 'utf8')) as Stored, context)
+    tellTooLong(join(found.dir, '../../..'), found.id, long?.unnamed ?? [], context)
+    tellTooLong(storeOf(to), found.id, long?.named ?? [], context)
     await removeAside(to, root, context)
   } else await discard()
   return !gone
 
   async function sent(): Promise<void> {
     const linked = bases.slice(0, mostBases)
+    long = await overlong(found, join(placeIn(to, found), 'tree'))
+    const { rules } = long
     const detours = without(await detoursOf(manifestOf(found), linked))
-    await send(linked, detours)
+    await send(linked, [...detours, ...rules])
     if (detours.length === 0) return
     // At no time does anything from behind a link lie in the tree: what is linked to the first part alone comes whole.
     cuts = await asideCuts(dir)
-    await send(cuts.slice(0, 1), [])
+    await send(cuts.slice(0, 1), rules)
   }
 
   async function discard(): Promise<void> {
@@ -162,7 +169,7 @@ async function transfer(to: Target, args: readonly string[], action: string, fou
 }
 
 /**
- * The copy has as many folders, and as many other entries, as the manifest names; and its owners are
+ * The copy has as many folders, and as many other entries, as the manifest names, but for too long paths; and its owners are
  * those whom we may give files to.
  */
 async function compare(found: Found, tree: string, action: string): Promise<void> {
@@ -170,14 +177,14 @@ async function compare(found: Found, tree: string, action: string): Promise<void
   const [me, owners] = [process.geteuid?.(), new Set<number>()]
   for await (const lines of readManifest(manifestOf(found))) {
     for (const { path, type, uid } of lines) {
-      if (path !== '.') wanted[type === 'd' ? 'folders' : 'files']++
+      if (path !== '.' && !mayBeUnnamed(found, entryAt(tree, path))) wanted[type === 'd' ? 'folders' : 'files']++
       owners.add(uid)
     }
   }
   if (me !== 0 && !found.fake && [...owners].some((uid) => uid !== me))
     throw new Failure('permission', `cannot ${action}: its files belong to several users`, { hint: 'only root can give files to others' })
   const there = { files: 0, folders: 0 }
-  await count(Buffer.from(tree), there)
+  await count(found, Buffer.from(tree), there)
   if (there.files === wanted.files && there.folders === wanted.folders) return
   const told = (each: typeof wanted) => `${each.folders} folders and ${each.files} files`
   throw new Failure('damaged', `cannot ${action}: its manifest names ${told(wanted)}, its tree has ${told(there)}`, {
@@ -187,10 +194,11 @@ async function compare(found: Found, tree: string, action: string): Promise<void
 
 const slash = Buffer.from('/')
 
-async function count(folder: Buffer, into: { files: number; folders: number }): Promise<void> {
+async function count(found: Found, folder: Buffer, into: { files: number; folders: number }): Promise<void> {
   for (const entry of await readdir(folder, { encoding: 'buffer', withFileTypes: true })) {
     const at = Buffer.concat([folder, slash, entry.name as Buffer])
+    if (mayBeUnnamed(found, at)) continue
     into[entry.isDirectory() ? 'folders' : 'files']++
-    if (entry.isDirectory()) await count(at, into)
+    if (entry.isDirectory()) await count(found, at, into)
   }
 }

@@ -9,10 +9,11 @@ import { checkSingle, type Hand, held, planRestore, restoring, tally } from '../
 import { isRemote } from '../../source/ssh.ts'
 import { bring, listArgs, makeRoom, moveOf, pathArgs } from './bring.ts'
 import { restoredByHand } from './byhand.ts'
+import { overlong } from './overlong.ts'
 import { isDevice, proveRestored, proveWhole } from './proven.ts'
 import { aboveArgs, listOf, type Planned, routeOf } from './route.ts'
 import { bytesOnDisk, type Selected, selected } from './selected.ts'
-import { snapshotsOf } from './snapshots.ts'
+import { snapshotsOf, treeOf } from './snapshots.ts'
 import { storeOf } from './store.ts'
 import { type Doomed, remove, surplus } from './surplus.ts'
 
@@ -26,7 +27,10 @@ const restore: VerbOf<'restore'> = async function* (target, options, context) {
   const jobs: Planned[] = []
   for (const job of planRestore(target, options, rows)) {
     const found = of(job.snapshot)
-    jobs.push({ ...job, found, route: routeOf(found, job, patterns), move: await moveOf(found, job.how.to) })
+    // rsync 3.5 does not look into folders with too long a path: what cannot be named is left out, and the rest is named.
+    const long = await overlong(found, treeOf(found))
+    const listed = patterns || long.unnamed.length + long.named.length > 0
+    jobs.push({ ...job, found, route: routeOf(found, job, listed), move: await moveOf(found, job.how.to) })
   }
   if (context.mode === 'explain') {
     for (const job of jobs) yield* restoredByHand(target, job)

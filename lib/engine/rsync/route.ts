@@ -15,9 +15,9 @@ export type Planned = Job & { readonly found: Found; readonly route: Route; read
 /** `paths`: as the snapshot has them, from its root; undefined: a list. */
 export type Route = { readonly paths: readonly string[] | undefined }
 
-/** `patterns`: some were given, so that not all below a path is wanted. */
-export function routeOf(found: Found, job: Job, patterns: boolean): Route {
-  if (patterns) return { paths: undefined }
+/** `listed`: not all below a path is wanted, or can be walked to. */
+export function routeOf(found: Found, job: Job, listed: boolean): Route {
+  if (listed) return { paths: undefined }
   const { path } = job
   if (path !== undefined && path !== '/') return { paths: path.includes('\ufffd') ? undefined : [path] }
   const tree = treeOf(found)

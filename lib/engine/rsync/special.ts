@@ -1,9 +1,8 @@
 // What a device, a FIFO or a socket of a new tree is: rsync's lines have one letter for two kinds.
-import { lstat } from 'node:fs/promises'
 import { answer } from '../../child.ts'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
-import { entryAt } from './entry.ts'
+import { entryAt, statAt } from './entry.ts'
 import { type Line, pathBytes } from './manifest.ts'
 import { rsyncEnv } from './tool.ts'
 
@@ -13,7 +12,8 @@ type KindOf = (path: string, type: 'b' | 'p') => Promise<Line['type']>
 export function kindsIn(target: Target, tree: string, fake: boolean, context: RunContext): KindOf {
   return async (path, type) => {
     if (fake) return (await faked(target, tree, path, context)) ?? type
-    const found = await lstat(entryAt(tree, path))
+    const found = statAt(entryAt(tree, path))
+    if (!found) return type // its path is too long: no manifest will name it
     if (found.isCharacterDevice()) return 'c'
     return found.isSocket() ? 's' : type
   }

@@ -3,10 +3,11 @@ import { readFileSync, readlinkSync } from 'node:fs'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { field, timeText } from '../../format.ts'
-import { entryAt, seconds, statAt, typeOf } from './entry.ts'
+import { entryAt, isTooLong, seconds, statAt, typeOf } from './entry.ts'
 import { fakedLines } from './faked.ts'
 import { beside, escapePath, type Line, readManifest, shownPath, typeOf as typeNamed } from './manifest.ts'
 import { ordered, type Refused, type Seen } from './ordered.ts'
+import { mayBeUnnamed } from './overlong.ts'
 import { refusalOf, wordsOf } from './refusal.ts'
 import { type Found, manifestOf, treeOf } from './snapshots.ts'
 
@@ -18,6 +19,8 @@ export type Hearing = {
   readonly file: (known: boolean) => void
   /** An entry that only somebody else may look at, in words. */
   readonly closed: (what: string) => void
+  /** An entry of a copy whose path was not too long where it was saved: nobody can look at it here. */
+  readonly tooLong: (path: string) => void
 }
 
 /** The faults of one snapshot in words, each with its path. */
@@ -41,9 +44,10 @@ export async function* faultsIn(target: Target, found: Found, context: RunContex
         if (line && line.type !== 'd') files++
         if (line?.type === 'f') hearing.file(line.hash !== '')
         const path = (line ?? seen)?.path ?? ''
-        if (!seen) yield* isBelow(shut, path) ? [] : [`missing: ${named(path)}`]
+        if (!seen && isTooLong(entryAt(treeOf(found), path))) hearing.tooLong(path)
+        else if (!seen) yield* isBelow(shut, path) ? [] : [`missing: ${named(path)}`]
         // rsync tells of what it was asked for, and that is never the folder into which all of it goes.
-        else if (!line) yield* path === '.' ? [] : [`not in the manifest: ${named(path)}`]
+        else if (!line) yield* path === '.' || mayBeUnnamed(found, seen.at) ? [] : [`not in the manifest: ${named(path)}`]
         else yield* told(found, line, seen, refused)
       }
       yield* faults.splice(0)
@@ -148,8 +152,8 @@ function* differences(found: Found, line: Line, { at, stat }: Seen): Generator<s
     if (now !== to) yield `it is a link to '${now}', was to '${to}'`
   }
   if (arrow === '=>') {
-    const other = statAt(entryAt(treeOf(found), to))
-    if (other?.ino !== stat.ino) yield `it is not the same file as ${named(to)} any more`
+    const first = entryAt(treeOf(found), to)
+    if (statAt(first)?.ino !== stat.ino && !isTooLong(first)) yield `it is not the same file as ${named(to)} any more`
   }
 }
 

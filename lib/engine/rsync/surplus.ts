@@ -10,7 +10,7 @@ import { selection } from '../../pattern.ts'
 import type { CommandLine } from '../../rows.ts'
 import type { Choice } from '../../selection.ts'
 import { comment, quote, quoteBytes } from '../../shell.ts'
-import { statAt } from './entry.ts'
+import { isTooLong, statAt } from './entry.ts'
 import { storeOf } from './store.ts'
 import { rsyncEnv } from './tool.ts'
 
@@ -53,6 +53,11 @@ export async function surplus(target: Target, { tree, saved, roots, choice }: Re
       for (const name of readdirSync(path, { encoding: 'buffer' }).sort(Buffer.compare)) {
         const [at, beside] = [under(path, name), kept && under(kept, name)]
         const inner = statAt(at)
+        // What the store cannot name it may hold all the same; what cannot be named here cannot be deleted.
+        if (isTooLong(at) || (beside && isTooLong(beside))) {
+          whole = false
+          continue
+        }
         if (!inner) continue // gone meanwhile
         const other = beside && statAt(beside)
         if (other && !inner.isDirectory()) continue

@@ -4,6 +4,7 @@ import { rm, statfs } from 'node:fs/promises'
 import { basename, join, relative } from 'node:path'
 import type { RunContext, Target } from '../../contract.ts'
 import { note } from './audit.ts'
+import { isTooLong } from './entry.ts'
 import { setAside } from './removal.ts'
 import { storeOf } from './store.ts'
 import { startTool } from './tool.ts'
@@ -39,7 +40,9 @@ export async function dropEmpty(dir: string): Promise<void> {
   if (existsSync(dir) && !holdsFile(Buffer.from(join(dir, 'tree')))) await rm(dir, { recursive: true, force: true })
 }
 
+/** A folder whose path is too long to be looked into counts as holding one: nothing may be lost. */
 function holdsFile(folder: Buffer): boolean {
+  if (isTooLong(folder)) return true
   for (const entry of readdirSync(folder, { withFileTypes: true, encoding: 'buffer' }))
     if (!entry.isDirectory() || holdsFile(Buffer.concat([folder, slash, entry.name]))) return true
   return false

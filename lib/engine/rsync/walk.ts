@@ -5,7 +5,7 @@ import type { Readable, Writable } from 'node:stream'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { feed } from '../../feed.ts'
-import { seconds, statAt, typeOf } from './entry.ts'
+import { isTooLong, seconds, statAt, typeOf } from './entry.ts'
 import { latinLines } from './latin.ts'
 import { escapePath, formatLine, header } from './manifest.ts'
 import type { Stored } from './snapshots.ts'
@@ -13,24 +13,28 @@ import { startTool } from './tool.ts'
 
 export type Counts = Stored['counts']
 
+/** `older`: undefined: none; `place`: where the tree will lie, and `tooLong` hears of what cannot be named there. */
+export type Walked = {
+  readonly tree: string
+  readonly place: string
+  readonly older: string | undefined
+  readonly work: string
+  readonly tooLong: (path: string) => void
+}
+
 /**
- * Writes the manifest of `tree`; a file that is the same inode in `older` (another tree, undefined: none) is linked to it. Flat memory:
+ * Writes the manifest of `tree`; a file that is the same inode in `older` (another tree) is linked to it. Flat memory:
  * names of one file are brought together by sort(1), which uses the folder `work`.
  */
-export async function writeManifest(
-  target: Target,
-  file: string,
-  { tree, older, work }: { tree: string; older: string | undefined; work: string },
-  context: RunContext,
-): Promise<Counts> {
+export async function writeManifest(target: Target, file: string, trees: Walked, context: RunContext): Promise<Counts> {
   const counts = { files: 0, folders: 0, bytes: 0, transferred: 0, added: 0, linked: 0, new: 0, changed: 0, unreadable: 0, vanished: 0 }
   const out = await open(file, 'w', 0o600)
-  const sort = ['sort', '-T', work]
+  const sort = ['sort', '-T', trees.work]
   try {
     await out.writeFile(`${header}\n`)
     const byInode = startTool(target, sort, context, { stdin: 'pipe' })
     const byPath = startTool(target, sort, context, { stdin: 'pipe', stdout: out.fd })
-    const walked = feed(byInode.stdin as Writable, chunks(walk(tree, older, counts, context)))
+    const walked = feed(byInode.stdin as Writable, chunks(walk(trees, counts, context)))
     const linked = feed(byPath.stdin as Writable, chunks(withLinks(byInode.stdout as Readable, counts)))
     const [, , ...exits] = await Promise.all([walked, linked, byInode.done, byPath.done])
     const bad = exits.find(({ status }) => status !== 0)
@@ -47,8 +51,9 @@ async function* chunks(batches: AsyncIterable<string[]> | Iterable<string[]>): A
 }
 
 /** Lines of a manifest, each with its inode before it where the file has other names, else '-'. A folder a batch, without any order. */
-function* walk(tree: string, older: string | undefined, counts: Record<keyof Counts, number>, context: RunContext): Generator<string[]> {
+function* walk({ tree, older, ...trees }: Walked, counts: Record<keyof Counts, number>, context: RunContext): Generator<string[]> {
   const [root, base] = [Buffer.from(tree), older === undefined ? undefined : Buffer.from(older)]
+  const place = Buffer.from(trees.place)
   const nowhere: Buffer = Buffer.alloc(0)
   const look = (path: Buffer): string => {
     const at = under(root, path)
@@ -91,6 +96,11 @@ function* walk(tree: string, older: string | undefined, counts: Record<keyof Cou
     for (const entry of readdirSync(under(root, folder), { encoding: 'buffer', withFileTypes: true })) {
       const name = entry.name as Buffer
       const path = folder.length === 0 ? name : under(folder, name)
+      if (isTooLong(under(place, path))) {
+        counts.unreadable++
+        trees.tooLong(escapePath(path))
+        continue
+      }
       lines.push(look(path))
       if (entry.isDirectory()) folders.push(path)
     }
