@@ -198,3 +198,30 @@ test('copies: what is too long in the first store is left out, what is in the se
   await done(m, ['copy', 'deeper'])
   await done(m, ['check', 'last', '--read-data'])
 })
+
+test('a backup names what is too long for the store, is partial, and saves the rest each time', async (t) => {
+  const { m, source, long } = house(t)
+  deep(source, longest - 40, 'e')
+  const web1 = newRsyncTarget(m, 'web1', { paths: [source], env: { RESERVE: '0' } })
+  await done(m, ['init', 'web1'])
+  for (let i = 0; i < 2; i++) {
+    fs.writeFileSync(path.join(source, 'normal'), `${i}\n`)
+    const result = await kedge(m, ['backup', 'web1'])
+    assert.equal(result.status, 3, result.stderr)
+    assert.match(result.stderr, /cannot keep in full '.*': its path is too long for the store/)
+    assert.equal(fs.readFileSync(path.join(web1.root, 'latest/tree', source, 'normal'), 'utf8'), `${i}\n`)
+    assert.ok(!(await namedIn(path.join(web1.root, 'latest'))).includes(long))
+    await done(m, ['check', 'web1', '--read-data'])
+    assert.deepEqual(fs.readdirSync(path.join(web1.root, 'incomplete')), [])
+  }
+})
+
+test('where a path fits into a snapshot and not into an unfinished one nothing is called damaged', async (t) => {
+  const { m, source } = house(t)
+  const web1 = newRsyncTarget(m, 'web1', { paths: [source], env: { RESERVE: '0' } })
+  await done(m, ['init', 'web1'])
+  const beside = path.join(web1.root, 'incomplete', id, 'tree').length
+  for (const more of [-1, 0, 1, 2]) deep(path.join(source, `b${more}`), longest - beside + more, 'b')
+  assert.equal((await kedge(m, ['backup', 'web1'])).status, 3)
+  await done(m, ['check', 'web1', '--read-data'])
+})

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { Failure } from '../../failure.ts'
 import { type Counts, count, isUnchanged, noCounts, sameData } from './counts.ts'
 import { isBelow, leadsAway } from './detour.ts'
-import { entryAt, seconds, statAt } from './entry.ts'
+import { entryAt, isTooLong, seconds, statAt } from './entry.ts'
 import { joinedIn } from './joined.ts'
 import { asLanded } from './landed.ts'
 import { formatLine, header, type Line, readManifest } from './manifest.ts'
@@ -76,6 +76,11 @@ export async function writeManifest(merge: Merge): Promise<Counts> {
   let before: Line | undefined
   let twice = false
   const finish = async (line: Line): Promise<string> => {
+    // rsync changes folders as it goes down, and so makes what nobody reaches by its path.
+    if (!merge.dryRun && isTooLong(entryAt(merge.tree, line.path))) {
+      counts.lost.set(line.path, 'its path is too long for the store')
+      return ''
+    }
     if (line.type === 'f' && line.how === '>' && !merge.dryRun) {
       const landed = asLanded(merge.tree, line)
       if (landed === 'gone') {
