@@ -165,3 +165,22 @@ test('a stream leaves nothing of parts beside its snapshot', async (t) => {
     [],
   )
 })
+
+for (const [what, place] of [
+  ['a link', (at: string) => fs.symlinkSync('/nowhere', at)],
+  ['a file', (at: string) => fs.writeFileSync(at, 'a file\n')],
+] as const)
+  test(`a folder that holds the part of a file, and is ${what} by then, does not keep that from being saved`, async (t) => {
+    const { m, source, web1, saved } = made(t, ways[0] as Way)
+    const sub = path.join(source, 'sub')
+    fs.mkdirSync(sub)
+    fs.writeFileSync(path.join(sub, 'big'), Buffer.alloc(12 << 20, 'x'))
+    await done(m, ['init', 'web1'])
+    await cutOff(m, web1.root, web1.dir)
+    fs.rmSync(sub, { recursive: true })
+    place(sub)
+    await done(m, ['backup', 'web1'])
+    sameTree(saved, source)
+    assert.deepEqual(fs.readdirSync(path.join(web1.root, 'incomplete')), [])
+    await done(m, ['check', 'web1', '--read-data'])
+  })

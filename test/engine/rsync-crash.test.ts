@@ -83,12 +83,12 @@ const stepEnv = ({ machine, target }: Scene, at: number) => ({
   KILL_LOG: path.join(machine.dir, 'steps'),
 })
 
-const atPoint = (i: number): number => 1 + Math.round((i * bulk * 0.8) / (points - 1))
+const atPoint = (i: number): number => 1 + Math.round((i * bulk * 0.6) / (points - 1))
 
 test(`kill -9 of kedge at ${points} points of the transfer`, { concurrency: lanes }, async (t) => {
   await atEach(t, older, points, 0, async (here, i) => {
     const run = start(here.machine, ['backup', 'web1'])
-    assert.ok(await reached(here, run, atPoint(i)), 'it ended before')
+    if (!(await reached(here, run, atPoint(i)))) assert.fail(`it ended before: ${JSON.stringify(await run.result)}`)
     run.child.kill('SIGKILL')
     await run.result
     await t.test(`when ${atPoint(i)} of ${bulk} names are there`, () => recovers(here))
@@ -98,7 +98,7 @@ test(`kill -9 of kedge at ${points} points of the transfer`, { concurrency: lane
 test(`kill -9 of rsync at ${points} points of the transfer: of all its processes, or of one`, { concurrency: lanes }, async (t) => {
   await atEach(t, newer, points, -1, async (here, i) => {
     const run = start(here.machine, ['backup', 'web1'])
-    assert.ok(await reached(here, run, atPoint(i)), 'it ended before')
+    if (!(await reached(here, run, atPoint(i)))) assert.fail(`it ended before: ${JSON.stringify(await run.result)}`)
     const pids = rsyncProcesses(here)
     const victims = i % 8 < 4 ? pids : pids.slice((i % 8) % pids.length).slice(0, 1)
     for (const pid of victims) kill9(pid)
