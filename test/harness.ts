@@ -72,6 +72,8 @@ export type Machine = {
   restic: Restic
   /** The system's own where none was asked for. */
   rsync?: Rsync
+  /** Of a copy of kedge that this machine alone has (`ownKedge`); else what was built. */
+  dist?: string
   env: Record<string, string>
 }
 
@@ -103,6 +105,20 @@ export function machine(t: TestContext, restic: Restic = newest(), rsync?: Rsync
     KEDGE_CACHE_DIR: cache,
   }
   return { t, dir, home, bin, config, state, cache, restic, ...(rsync && { rsync }), env }
+}
+
+/**
+ * Gives the machine a kedge of its own, and returns its dist. Where setup has linked the command on the computer that runs the tests, it
+ * starts what was built here, and units and crontabs would name the command.
+ */
+export function ownKedge(machine: Machine): string {
+  const house = path.join(machine.dir, 'house')
+  fs.mkdirSync(house)
+  for (const name of ['docs', 'lib', 'openbsd', 'package.json', 'ssh', 'systemd'])
+    fs.symlinkSync(path.join(root, name), path.join(house, name))
+  machine.dist = path.join(house, 'dist')
+  fs.cpSync(dist, machine.dist, { recursive: true })
+  return machine.dist
 }
 
 export type Result = {
@@ -197,7 +213,7 @@ function resultOf(status: number | null, signal: NodeJS.Signals | null, bytes: B
 
 /** Starts the built kedge on the machine. */
 export function start(machine: Machine, args: readonly string[], options?: RunOptions): Started {
-  return startProgram(machine, process.execPath, [path.join(dist, 'kedge.cjs'), ...args], options)
+  return startProgram(machine, process.execPath, [path.join(machine.dist ?? dist, 'kedge.cjs'), ...args], options)
 }
 
 /** Runs the built kedge on the machine to its end. */

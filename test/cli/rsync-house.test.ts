@@ -84,11 +84,15 @@ test('what has no password is asked for none: secrets may be none, or those of n
 test('doctor wants the tools of the engines that are used, and of a store without a password only that its disk is guarded', async (t) => {
   const { m, store } = await house(t)
   fs.writeFileSync(path.join(m.bin, 'restic'), 'not a program\n')
-  const env = { PATH: [m.bin, path.dirname(process.execPath), '/usr/bin', '/bin'].join(':') }
+  // A folder of its own: the system's may have a restic.
+  const system = path.join(m.dir, 'system')
+  fs.mkdirSync(system)
+  for (const tool of ['sh', 'rsync', 'df']) fs.symlinkSync(`/usr/bin/${tool}`, path.join(system, tool))
+  const env = { PATH: `${m.bin}:${system}` }
   const rows = (await kedge(m, ['doctor', '--json'], { env })).rows as Finding[]
   assert.deepEqual(of(rows, 'restic'), [])
   assert.deepEqual(of(rows, 'fuse'), [])
-  assert.match(of(rows, 'rsync')[0]?.text ?? '', /^rsync \d.* at '\/usr\/bin\/rsync'$/)
+  assert.match(of(rows, 'rsync')[0]?.text ?? '', /^rsync \d.* at '.*\/system\/rsync'$/)
   const [recovery] = of(rows, 'recovery')
   assert.equal(recovery?.level, 'ok')
   assert.match(

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import test, { type TestContext } from 'node:test'
-import { dist, done, fake, kedge, type Machine, machine, newTarget, root, startProgram, tools } from '../harness.ts'
+import { done, fake, kedge, type Machine, machine, newTarget, ownKedge, root, startProgram, tools } from '../harness.ts'
 import { webServer } from '../webhooks.ts'
 
 type Row = Record<string, string | null>
@@ -12,6 +12,7 @@ type Row = Record<string, string | null>
 /** A machine whose units lie in a folder of its own; what its systemctl is told is in `told`, its state in `systemctl/`. */
 function house(t: TestContext) {
   const m = machine(t)
+  const main = path.join(ownKedge(m), 'kedge.cjs')
   const units = path.join(m.dir, 'units')
   fs.mkdirSync(units)
   m.env.SYSTEMD_UNIT_PATH = `${units}:`
@@ -40,7 +41,7 @@ esac; done`,
     fs.rmSync(file, { force: true })
     return lines.filter((line) => !line.startsWith('show'))
   }
-  return { m, units, told }
+  return { m, units, told, main }
 }
 
 /** All files below a folder, by name. */
@@ -89,7 +90,7 @@ test('what is scheduled is listed with its next time, and that nothing starts it
 })
 
 test('install writes units that systemd takes, starts the timers, and a second time changes nothing', async (t) => {
-  const { m, units, told } = house(t)
+  const { m, units, told, main } = house(t)
   newTarget(m, 'web1', { env: { ...nightly, SCHEDULE_DRILL: '@monthly', SCHEDULE_JITTER: '20m', TZ: 'Europe/Berlin' } })
   const before = tree(m.dir)
   const preview = await done(m, ['schedule', 'install', '--by', 'systemd', '-n'])
@@ -111,10 +112,7 @@ test('install writes units that systemd takes, starts the timers, and a second t
   const timer = files['kedge-backup@web1.timer'] ?? ''
   assert.match(timer, /^OnCalendar=\*-\*-\* 02:30:00 Europe\/Berlin$/m)
   assert.match(timer, /^Persistent=yes\nRandomizedDelaySec=1200\nFixedRandomDelay=yes$/m)
-  assert.match(
-    files['kedge-backup@.service'] ?? '',
-    new RegExp(`^ExecStart=${process.execPath} .*/dist/kedge.cjs backup --wait=1h %i$`, 'm'),
-  )
+  assert.match(files['kedge-backup@.service'] ?? '', new RegExp(`^ExecStart=${process.execPath} ${main} backup --wait=1h %i$`, 'm'))
   assert.match(files['kedge-.service.d/40-house.conf'] ?? '', new RegExp(`^Environment=KEDGE_CONFIG_DIR=${m.config}$`, 'm'))
   assert.match(files['kedge-.service.d/40-house.conf'] ?? '', /^Environment=PATH=\S*restic-0.19/m, 'restic is found')
   assert.ok(fs.statSync(path.join(units, 'kedge-backup@web1.timer')).mode & 0o004, 'others may read it')
@@ -390,7 +388,7 @@ esac`,
 const foreign = Buffer.from('# gr\xfcn\nMAILTO=me\n5 4 * * * /bin/echo 100\\%\n# kedge: beginning\n@daily /usr/bin/true', 'latin1')
 
 test('the crontab gets a block of lines, and all else stays byte for byte', async (t) => {
-  const { m } = house(t)
+  const { m, main } = house(t)
   const file = fakeCrontab(m)
   fs.writeFileSync(file, foreign)
   newTarget(m, 'web1', { env: { SCHEDULE_BACKUP: '30 2 * * *', SCHEDULE_JITTER: '10m' } })
@@ -400,7 +398,7 @@ test('the crontab gets a block of lines, and all else stays byte for byte', asyn
   const bytes = fs.readFileSync(file)
   assert.equal(bytes.indexOf(foreign), 0)
   const lines = bytes.subarray(foreign.length).toString().trim().split('\n')
-  const program = `${process.execPath} ${path.join(dist, 'kedge.cjs')}`
+  const program = `${process.execPath} ${main}`
   assert.equal(lines.length, 4)
   assert.match(lines[1] ?? '', /^3\d 2 \* \* \* sleep \d+; export PATH=\S+restic-0.19.1\S+ /)
   assert.ok(lines[1]?.includes(` KEDGE_STATE_DIR='${m.dir}/50\\% ü' `), lines[1])
@@ -448,14 +446,11 @@ test('a run that cron started and that was killed is told of, once; one that end
 })
 
 test('a line whose kedge is gone starts nothing, and that is said', async (t) => {
-  const { m } = house(t)
+  const { m, main } = house(t)
   const file = fakeCrontab(m)
   newTarget(m, 'web1', { env: { SCHEDULE_BACKUP: '30 2 * * *' } })
   await done(m, ['schedule', 'install', '--by', 'crontab'])
-  fs.writeFileSync(
-    file,
-    fs.readFileSync(file, 'utf8').replaceAll(`${dist}/kedge.cjs`, '/opt/an older kedge/kedge.cjs'.replaceAll(' ', '-')),
-  )
+  fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replaceAll(main, '/opt/an older kedge/kedge.cjs'.replaceAll(' ', '-')))
   const result = await done(m, ['schedule', '--json'])
   assert.deepEqual(
     rowsOf(result).map((row) => row.by),
@@ -531,7 +526,7 @@ test('what one way starts the other does no more', async (t) => {
 })
 
 test("cron's own crontab takes the lines and gives every byte back", async (t) => {
-  const { m } = house(t)
+  const { m, main } = house(t)
   newTarget(m, 'web1', { env: { ...nightly, SCHEDULE_JITTER: '2h' } })
   fs.rmSync(path.join(m.bin, 'crontab'))
   fs.symlinkSync(path.join(tools, 'cron/usr/bin/crontab'), path.join(m.bin, 'crontab'))
@@ -539,7 +534,7 @@ test("cron's own crontab takes the lines and gives every byte back", async (t) =
   const script = `set -e
 mount -t tmpfs none /var/spool; mkdir -p /var/spool/cron/crontabs
 cp /etc/group group; echo 'crontab:x:0:' >>group; mount --bind group /etc/group
-kedge() { '${process.execPath}' '${path.join(dist, 'kedge.cjs')}' schedule "$@"; }
+kedge() { '${process.execPath}' '${main}' schedule "$@"; }
 printf '# gr\\374n\\n5 4 * * * /bin/echo 100\\\\%%\\n' >own
 crontab own
 kedge install --by crontab; crontab -l >with; kedge install --by crontab; kedge -q list
@@ -558,14 +553,14 @@ crontab -r; kedge install --by crontab; kedge remove; ! crontab -l`
 // --- rc.d
 
 test("on OpenBSD the daemon's script is put in its place, enabled and started, and taken away again", async (t) => {
-  const { m } = house(t)
+  const { m, main } = house(t)
   newTarget(m, 'web1', { env: nightly })
   fake(
     m.bin,
     'rcctl',
     `echo "$*" >>'${m.dir}/told'; case $1 in check) [ -e '${m.dir}/runs' ] ;; start) : >'${m.dir}/runs' ;; stop) rm '${m.dir}/runs' ;; esac`,
   )
-  fake(m.dir, 'kedge', `exec '${process.execPath}' '${path.join(dist, 'kedge.cjs')}' "$@"`)
+  fake(m.dir, 'kedge', `exec '${process.execPath}' '${main}' "$@"`)
   const preview = await done(m, ['schedule', 'install', '--by', 'rc.d', '-n'])
   assert.match(preview.stdout, /^\/etc\/rc.d\/kedged\twould write\t-\n#!\/bin\/ksh\n# Written by kedge schedule install/)
   assert.equal((await kedge(m, ['schedule', 'install', '--by', 'rc.d', 'web1'])).status, 2, 'it starts what all targets schedule')
@@ -573,7 +568,7 @@ test("on OpenBSD the daemon's script is put in its place, enabled and started, a
   const script = `set -e
 mkdir system local; cp -a /etc/. system 2>/dev/null || :
 mkdir -p system/rc.d; mount --bind system /etc; mount --bind local /usr/local/bin
-! '${process.execPath}' '${path.join(dist, 'kedge.cjs')}' schedule install --by rc.d 2>why
+! '${process.execPath}' '${main}' schedule install --by rc.d 2>why
 cp kedge /usr/local/bin; : >told
 kedge schedule install --by rc.d; kedge schedule install --by rc.d
 cp /etc/rc.d/kedged written; chmod u+w /etc/rc.d/kedged; echo '# older' >>/etc/rc.d/kedged; kedge schedule install --by rc.d; ls -l /etc/rc.d/kedged | cut -c 1-10
