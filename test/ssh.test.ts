@@ -14,6 +14,7 @@ import { sshFailure } from '../lib/source/sshfailure.ts'
 import { standing, vouched } from '../lib/sshkey/host.ts'
 import { authorizedLine, forced, restrictions, steps, variants } from '../lib/sshkey/line.ts'
 import { judge, trials } from '../lib/sshkey/prove.ts'
+import { judgeReader, readerOf } from '../lib/sshkey/reader.ts'
 import { fake, root, scratch } from './harness.ts'
 
 const target = (env: Record<string, string> = {}) =>
@@ -243,6 +244,23 @@ test('what was permitted and should not be is blocked, but for a plain account',
   assert.equal(judge(first, 'command', answer('')).level, 'ok')
   assert.equal(judge(terminal, 'plain', answer('', '')).level, 'blocked')
   assert.equal(judge(terminal, 'plain', answer('', 'PTY allocation request failed on channel 2')).level, 'ok')
+})
+
+test('who reads is told by a folder that is closed to everybody but root', () => {
+  const listing = (status: number, stdout: string, stderr = '') => readerOf({ status, stdout, stderr })
+  const line = (mode: string) => `${mode}          4,096 2026/11/20 17:02:11 .\n-rw-r--r--             65 2026/10/16 23:04:00 .profile\n`
+  assert.equal(listing(0, line('drwx------')), 'root')
+  assert.equal(listing(0, line('dr-xr-x---')), 'root', "Fedora's")
+  assert.equal(listing(0, line('drwx-wx--T')), 'root')
+  assert.equal(listing(0, line('drwxr-xr-x')), undefined, 'open to all')
+  const denied = 'rsync: [sender] opendir "/root" failed: Permission denied (13)\n'
+  assert.equal(listing(23, line('drwx------'), denied), 'another')
+  assert.equal(listing(23, '', 'rsync: [sender] link_stat "/root/." failed: No such file or directory (2)\n'), undefined)
+  assert.equal(listing(1, '', 'rsync error: --sender root is not below'), undefined)
+  assert.equal(judgeReader('root', 'sudo').level, 'ok')
+  assert.equal(judgeReader('another', 'doas').level, 'blocked')
+  assert.equal(judgeReader(undefined, 'sudo').level, 'warning')
+  for (const variant of ['command', 'rrsync', 'plain'] as const) assert.equal(judgeReader('another', variant).level, 'ok')
 })
 
 const script = path.join(root, 'ssh/kedge-rsync-only')

@@ -12,6 +12,7 @@ import { restrictions, type Variant } from './line.ts'
 import { makeCommand, readCommand } from './make.ts'
 import { type KeyOptions, scriptFile } from './options.ts'
 import { trials } from './prove.ts'
+import { readerLooks } from './reader.ts'
 
 /** Lines that sh runs one after the other. */
 export function* byHand(target: Target, options: KeyOptions, variant: Variant): Generator<CommandLine> {
@@ -44,6 +45,7 @@ const both: Both = {
 const proofs = (target: Target): string[][] => [
   askCommand(target, greeting(target)),
   ...target.paths.map((path) => lookArgs(target, path, both)),
+  ...readerLooks(target, both),
   ...trials.map(({ command }) => command(target)),
 ]
 

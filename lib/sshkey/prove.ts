@@ -11,6 +11,7 @@ import { fingerprint } from '../source/hostkeys.ts'
 import { keyOf } from '../source/ssh.ts'
 import { restrictions, type Variant } from './line.ts'
 import { publicHalf } from './make.ts'
+import { reader } from './reader.ts'
 
 type Asking = Pick<Context, 'signal' | 'detail'>
 /** `bound`: an account that is bound to reading refuses it; `plain` ones permit it, and nobody is surprised. */
@@ -89,14 +90,14 @@ export async function* prove(target: Target, variant: Variant, context: Asking):
   const control = await connect(target, context, { file, fingerprint: fingerprint(half) })
   try {
     yield ok('login', `the key ${fingerprint(half)} logs in at '${target.env.SOURCE_HOST}'`)
-    yield* permitted(target, context, control)
+    yield* permitted(target, variant, context, control)
     for (const trial of trials) yield judge(trial, variant, await relay(target, trial.command(target, control), context))
   } finally {
     await control.end()
   }
 }
 
-async function* permitted(target: Target, context: Asking, control: Control): AsyncGenerator<Found> {
+async function* permitted(target: Target, variant: Variant, context: Asking, control: Control): AsyncGenerator<Found> {
   let both: Both
   try {
     const there = await probe(target, context, control)
@@ -112,11 +113,16 @@ async function* permitted(target: Target, context: Asking, control: Control): As
     const problem = await lookAt(target, path, both, context, control)
     yield problem ? blocked('read', problem.text, problem.remedy, problem.kind) : ok('read', `'${path}' can be read`)
   }
+  yield await reader(target, variant, both, context, control)
 }
 
 /** Pure. */
 export function judge({ check, what, bound, done }: Trial, variant: Variant, answer: Answer): Found {
-  if (!done(answer)) return ok(check, `refused, as it should be: ${what}`)
+  if (!done(answer))
+    return ok(
+      check,
+      `refused, ${bound === 'unless plain' && variant === 'plain' ? 'more than plain asks for' : 'as it should be'}: ${what}`,
+    )
   if (bound === 'unless plain' && variant === 'plain') return ok(check, `permitted, as to each plain account: ${what}`)
   return blocked(
     check,

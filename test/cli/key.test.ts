@@ -107,7 +107,10 @@ test('the way from a new target to a key that reads and does nothing else', { ti
     const result = await done(m, ['key', 'web1', '--test', '--json'])
     assert.deepEqual(
       findings(result.rows).map(({ check, level }) => [check, level]),
-      ['login', 'rsync', 'read', 'command', 'write', 'remove', 'hidden options', 'terminal', 'forwarding'].map((check) => [check, 'ok']),
+      ['login', 'rsync', 'read', 'root', 'command', 'write', 'remove', 'hidden options', 'terminal', 'forwarding'].map((check) => [
+        check,
+        'ok',
+      ]),
     )
   })
 
@@ -132,6 +135,30 @@ test('the way from a new target to a key that reads and does nothing else', { ti
       )
       assert.equal(result.status, blocked.length > 0 ? 15 : 0)
       assert.ok(found.every(({ remedy }) => remedy))
+    }
+  })
+
+  await t.test('--test as sudo and as doas wants root to read', { skip: process.geteuid?.() !== 0 }, async () => {
+    const ordinary = line.replace('command="', 'command="setpriv --reuid=65534 --regid=65534 --clear-groups ')
+    fs.chmodSync(m.dir, 0o755)
+    for (const [text, as, level] of [
+      [line, 'sudo', 'ok'],
+      [line, 'doas', 'ok'],
+      [ordinary, 'sudo', 'blocked'],
+      [ordinary, 'doas', 'blocked'],
+      [ordinary, 'command', 'ok'],
+    ] as const) {
+      host.authorize(text)
+      const result = await kedge(m, ['key', 'web1', '--test', '--as', as, '--json'])
+      const found = findings(result.rows).filter((row) => row.check === 'root')
+      assert.deepEqual(
+        found.map((row) => row.level),
+        [level],
+        `${text}\n${result.stdout}${result.stderr}`,
+      )
+      assert.equal(/as root/.test(found[0]?.text ?? ''), text === line)
+      assert.equal(result.status, level === 'blocked' ? 1 : 0, result.stderr)
+      assert.ok(level === 'ok' || found[0]?.remedy?.includes(`--as ${as}`))
     }
   })
 
