@@ -83,7 +83,7 @@ export function judge(facts: Facts): Verdict[] {
     )
   if (facts.damaged !== undefined && verb === 'backup')
     add('damage', 'warning', 'damaged', `the store of '${target}' is damaged, what is saved now may lean on it: ${facts.damaged.message}`)
-  if (verb === 'prune' && facts.lastRun && facts.lastRun.getTime() - facts.now.getTime() > 600_000)
+  if (verb === 'prune' && facts.lastRun && fromFuture(facts.lastRun, facts.now))
     add(
       'clock',
       'blocked',
@@ -96,6 +96,9 @@ export function judge(facts: Facts): Verdict[] {
 
 const day = 86_400_000
 
+/** Clocks that differ by less are no trouble. */
+export const fromFuture = (time: Date, now: Date): boolean => time.getTime() - now.getTime() > 600_000
+
 /**
  * What is odd about the times of a store's snapshots (any order): one from the future, or the newest far away from the rest, as after
  * a clock that ran wrong. Spans such as KEEP_WITHIN count from the newest, so that one wrong snapshot would condemn all others.
@@ -104,7 +107,7 @@ export function clockJump(times: readonly Date[], now: Date): string | undefined
   const sorted = times.map((time) => time.getTime()).sort((a, b) => b - a)
   const [newest, before] = sorted
   if (newest === undefined) return undefined
-  if (newest - now.getTime() > 600_000) return `a snapshot is from the future, ${new Date(newest).toISOString()}`
+  if (fromFuture(new Date(newest), now)) return `a snapshot is from the future, ${new Date(newest).toISOString()}`
   if (before === undefined || sorted.length < 4) return undefined
   const gaps = sorted.slice(1, 31).flatMap((time, i, all) => (i === 0 ? [] : [(all[i - 1] ?? time) - time]))
   const usual = gaps.sort((a, b) => a - b)[Math.floor(gaps.length / 2)] ?? 0

@@ -1,6 +1,7 @@
 // Snapshots as every engine has them: the tags that mark them, the groups that they form, and what an operator calls them. Pure.
-import type { Target } from './contract.ts'
+import type { RunContext, Target } from './contract.ts'
 import { Failure } from './failure.ts'
+import { fromFuture } from './guard.ts'
 import type { EngineName, Snapshot } from './rows.ts'
 import { targetTags } from './target.ts'
 
@@ -84,6 +85,22 @@ export function pick(snapshots: readonly Snapshot[], target: Named, name: string
   if (second)
     throw new Failure('misuse', `several snapshots of target '${target.name}' begin with '${name}'`, { hint: 'give more of the id' })
   return found
+}
+
+/**
+ * Warns where one of the words for snapshots counts from the newest (as none does), and that is of a time to come: what is saved until
+ * then is older. `snapshots`: the newest first.
+ */
+export function heedFuture(
+  snapshots: readonly Pick<Snapshot, 'time'>[],
+  names: readonly (string | undefined)[],
+  context: Pick<RunContext, 'warn'>,
+): void {
+  const [newest] = snapshots
+  if (!newest || !names.some((name) => name === undefined || name.startsWith('latest'))) return
+  const time = new Date(newest.time)
+  if (fromFuture(time, new Date()))
+    context.warn(`the newest snapshot is from the future, ${time.toISOString()}: what was saved last may be an older one`)
 }
 
 /** The two to compare: those named; the named one and the newest of its kind; the last two of the paths (else of a stream). */

@@ -8,7 +8,8 @@ import { Failure } from '../failure.ts'
 import { duration } from '../format.ts'
 import { bare } from '../lifecycle.ts'
 import { holders } from '../lock.ts'
-import type { LockRow, Row, StoreRow } from '../rows.ts'
+import { objections } from '../pruning.ts'
+import type { LockRow, Row, Snapshot, StoreRow } from '../rows.ts'
 import { lockDir } from '../running.ts'
 import { openSecrets } from '../secret.ts'
 import type { Traits } from '../traits.ts'
@@ -61,6 +62,7 @@ export async function* store(target: Target, secrets: Readonly<Record<string, st
   const { cacheVariable } = await traitsOf(target.engine)
   const scratch = { ...target, env: { ...target.env, ...(cacheVariable && { [cacheVariable]: cache }) } }
   const odd: string[] = []
+  let pinned = true
   const inner: RunContext = {
     ...bare(context, secrets),
     mode: 'dry-run',
@@ -69,7 +71,12 @@ export async function* store(target: Target, secrets: Readonly<Record<string, st
   }
   try {
     const identity = await verbOf(target.engine, 'identity')
-    if (!('instead' in identity)) for (const row of await all<StoreRow>(identity(scratch, {}, inner), 'store')) yield named(target, row)
+    if (!('instead' in identity))
+      for (const row of await all<StoreRow>(identity(scratch, {}, inner), 'store')) {
+        const found = named(target, row)
+        pinned &&= found.level === 'ok'
+        yield found
+      }
     const unlock = await verbOf(target.engine, 'unlock')
     if ('instead' in unlock) return
     const locks = await all<LockRow>(unlock(scratch, { force: false }, inner), 'lock')
@@ -82,12 +89,22 @@ export async function* store(target: Target, secrets: Readonly<Record<string, st
     }
     for (const message of odd) yield warning('locks', message, `kedge unlock ${target.name} says more`)
     if (locks.length === 0) yield ok('locks', 'the store is not locked')
+    const list = await verbOf(target.engine, 'list')
+    if (pinned && !('instead' in list)) yield* clock(target, await all<Snapshot>(list(scratch, {}, inner), 'snapshot'))
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     yield failed('store', error)
   } finally {
     await rm(cache, { recursive: true, force: true })
   }
+}
+
+/** The guard of prune, by the same judge on the same facts: spans such as KEEP_WITHIN count from the newest snapshot, and so does `latest`. */
+function* clock(target: Target, snapshots: readonly Snapshot[]): Generator<Found> {
+  const found = objections(target, snapshots, new Date()).filter(({ guard }) => guard === 'clock')
+  for (const { message } of found)
+    yield blocked('clock', message, 'set the clock; where it was wrong only then: kedge forget takes that snapshot away', 'refused')
+  if (found.length === 0 && snapshots.length > 0) yield ok('clock', 'no snapshot is from the future, or far away from the others')
 }
 
 async function all<R extends Row>(rows: AsyncIterable<Rows>, kind: R['kind']): Promise<R[]> {

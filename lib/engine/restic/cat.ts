@@ -1,7 +1,7 @@
 // One file of a snapshot to stdout, from restic straight to the descriptor; a folder comes as tar.
 import type { VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
-import { pick } from '../../snapshots.ts'
+import { heedFuture, pick } from '../../snapshots.ts'
 import { onSnapshot } from './byhand.ts'
 import { failureOf } from './errors.ts'
 import { snapshotsOf } from './snapshots.ts'
@@ -14,7 +14,9 @@ const cat: VerbOf<'cat'> = async function* (target, { snapshot, path }, context)
     yield* onSnapshot(target, { snapshot, path }, (id) => catArgs(id, path))
     return
   }
-  const { id } = pick(await snapshotsOf(target, context), target, snapshot, path)
+  const snapshots = await snapshotsOf(target, context)
+  heedFuture(snapshots, [snapshot], context)
+  const { id } = pick(snapshots, target, snapshot, path)
   const action = `read '${path}' of snapshot '${id.slice(0, 8)}'`
   const child = startRestic(target, catArgs(id, path), context, { action, stdout: context.output })
   try {

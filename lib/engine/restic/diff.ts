@@ -4,7 +4,7 @@ import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import type { Change, CommandLine, Snapshot } from '../../rows.ts'
 import { comment } from '../../shell.ts'
-import { pair, pick } from '../../snapshots.ts'
+import { heedFuture, pair, pick } from '../../snapshots.ts'
 import { lookup, onSnapshot } from './byhand.ts'
 import { type Changed, type Changes, liveArgs, liveChanges } from './live.ts'
 import { snapshotsOf } from './snapshots.ts'
@@ -38,6 +38,7 @@ const diff: VerbOf<'diff'> = async function* (target, options, context) {
     return
   }
   const snapshots = await snapshotsOf(target, context)
+  heedFuture(snapshots, [options.old, options.newer ?? options.old], context)
   if (options.live) {
     const old = pick(snapshots, target, options.old ?? 'latest')
     const live = await liveChanges(target, old, context)

@@ -5,7 +5,7 @@ import { literal } from '../../pattern.ts'
 import { parts, type Sampled } from '../../proof.ts'
 import type { Snapshot } from '../../rows.ts'
 import { type Limits, sampler } from '../../sample.ts'
-import { toDrill } from '../../snapshots.ts'
+import { heedFuture, toDrill } from '../../snapshots.ts'
 import { withoutOwnDeadLocks } from './deadlock.ts'
 import { extract, type How, onlyReadable, restoreArgs } from './extract.ts'
 import { permissions } from './files.ts'
@@ -43,7 +43,9 @@ const drill: VerbOf<'drill'> = async function* (target, options, context) {
     content: async () => undefined, // restic's --verify has read it again
     local: true,
   }
-  yield* drilling(target, toDrill(await snapshotsOf(target, context), target, options.snapshot), options, hand, context)
+  const snapshots = await snapshotsOf(target, context)
+  heedFuture(snapshots, [options.snapshot], context)
+  yield* drilling(target, toDrill(snapshots, target, options.snapshot), options, hand, context)
 }
 export default drill
 

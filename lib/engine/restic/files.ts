@@ -2,7 +2,7 @@
 import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import type { Entry } from '../../rows.ts'
-import { namesTag, pick } from '../../snapshots.ts'
+import { heedFuture, namesTag, pick } from '../../snapshots.ts'
 import { targetTags } from '../../target.ts'
 import { onSnapshot } from './byhand.ts'
 import { type ResticSnapshot, snapshotsOf } from './snapshots.ts'
@@ -97,7 +97,9 @@ const files: VerbOf<'files'> = async function* (target, options, context) {
   }
   const direct = directArgs(target, options)
   if (direct && (yield* entries(target, options, context, direct))) return
-  const { id } = pick(await snapshotsOf(target, context), target, snapshot, path)
+  const snapshots = await snapshotsOf(target, context)
+  heedFuture(snapshots, [snapshot], context)
+  const { id } = pick(snapshots, target, snapshot, path)
   if (!(yield* entries(target, { ...options, snapshot: id }, context, filesArgs(id, path, here))))
     throw new Failure('empty', `snapshot '${id.slice(0, 8)}' is gone`)
 }
@@ -118,6 +120,7 @@ async function* entries(target: Target, { snapshot, path, here }: Options, conte
           const found = JSON.parse(line) as ResticSnapshot
           if (!isMeant(target, snapshot, found)) return false
           id = found.id
+          heedFuture([found], [snapshot], context)
           continue
         }
         const entry = toEntry(line)

@@ -2,7 +2,7 @@
 import type { Target, VerbOf, Verbs } from '../../contract.ts'
 import { nothingFound, parsePattern } from '../../pattern.ts'
 import type { Match } from '../../rows.ts'
-import { pick } from '../../snapshots.ts'
+import { heedFuture, pick } from '../../snapshots.ts'
 import { targetTags } from '../../target.ts'
 import { onSnapshot } from './byhand.ts'
 import { snapshotsOf } from './snapshots.ts'
@@ -28,6 +28,7 @@ const find: VerbOf<'find'> = async function* (target, options, context) {
     return
   }
   const snapshots = await snapshotsOf(target, context)
+  heedFuture(snapshots, [options.snapshot ?? ''], context)
   const one = options.snapshot === undefined ? undefined : pick(snapshots, target, options.snapshot)
   const args = findArgs(target, { ...options, ...(one && { snapshot: one.id }) })
   const text = await askRestic(target, args, context, { action: `search the snapshots of '${target.name}'` })

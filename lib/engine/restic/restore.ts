@@ -4,6 +4,7 @@ import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { checkEmpty } from '../../place.ts'
 import { checkSingle, type Hand, held, howTo, type Job, planRestore, restoring, type Tally, tally } from '../../restoring.ts'
+import { heedFuture } from '../../snapshots.ts'
 import { onSnapshot } from './byhand.ts'
 import { extract, type How, onlyReadable, restoreArgs } from './extract.ts'
 import { snapshotsOf } from './snapshots.ts'
@@ -29,7 +30,13 @@ const restore: VerbOf<'restore'> = async function* (target, options, context) {
   if (options.to !== undefined) await checkEmpty(resolve(options.to))
   const unlocked = await onlyReadable(target)
   if (unlocked) context.log('the repository can only be read: restoring without a lock')
-  const jobs = planRestore(target, options, await snapshotsOf(target, context)).map((job) => ({ ...job, how: { ...job.how, unlocked } }))
+  const snapshots = await snapshotsOf(target, context)
+  heedFuture(
+    snapshots,
+    options.what.map((each) => each.snapshot),
+    context,
+  )
+  const jobs = planRestore(target, options, snapshots).map((job) => ({ ...job, how: { ...job.how, unlocked } }))
   yield* restoring(target, options, jobs, handOf(target, restic, context), context)
 }
 export default restore

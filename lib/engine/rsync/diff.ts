@@ -3,7 +3,7 @@ import { checkLive, compared } from '../../comparison.ts'
 import type { RunContext, Target, VerbOf } from '../../contract.ts'
 import type { Change, CommandLine, Snapshot } from '../../rows.ts'
 import { comment, quote } from '../../shell.ts'
-import { pair, pick } from '../../snapshots.ts'
+import { heedFuture, pair, pick } from '../../snapshots.ts'
 import { isRemote } from '../../source/ssh.ts'
 import { entryAt } from './entry.ts'
 import { changedSince, liveByHand, liveSource, timeOf } from './live.ts'
@@ -12,6 +12,7 @@ import { type Found, manifestOf, snapshotsOf, treeOf } from './snapshots.ts'
 
 const diff: VerbOf<'diff'> = async function* (target, { old, newer, live, metadata, top }, context) {
   const { rows, of } = await snapshotsOf(target, context)
+  heedFuture(rows, [old, newer ?? old], context)
   const byHand = context.mode === 'explain'
   if (byHand && top !== undefined) yield comment('with --top kedge groups by folder what is listed here')
   if (live) {

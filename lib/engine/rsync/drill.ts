@@ -6,7 +6,7 @@ import { many, timeText } from '../../format.ts'
 import type { Sampled } from '../../proof.ts'
 import type { Snapshot } from '../../rows.ts'
 import { type Limits, sampler } from '../../sample.ts'
-import { toDrill } from '../../snapshots.ts'
+import { heedFuture, toDrill } from '../../snapshots.ts'
 import { isRemote } from '../../source/ssh.ts'
 import { bring, listArgs, makeRoom, moveOf } from './bring.ts'
 import { drilledByHand, type Rehearsed } from './byhand.ts'
@@ -19,6 +19,7 @@ type Drawn = Sampled & { readonly name: Buffer; readonly hash: string }
 
 const drill: VerbOf<'drill'> = async function* (target, options, context) {
   const { rows, of } = await snapshotsOf(target, context)
+  heedFuture(rows, [options.snapshot], context)
   const snapshots = toDrill(rows, target, options.snapshot)
   const local = !isRemote(target)
   if (context.mode === 'explain') {

@@ -4,7 +4,7 @@ import { Failure } from '../../failure.ts'
 import { finds, nothingFound, type Pattern, parsePattern } from '../../pattern.ts'
 import type { CommandLine, Match, Snapshot } from '../../rows.ts'
 import { quote } from '../../shell.ts'
-import { pick } from '../../snapshots.ts'
+import { heedFuture, pick } from '../../snapshots.ts'
 import { pathOf } from './located.ts'
 import { escapePath, readManifest, shownPath, toEntry } from './manifest.ts'
 import { type Found, manifestOf, snapshotsOf } from './snapshots.ts'
@@ -15,6 +15,7 @@ type Options = Verbs['find']['options']
 const find: VerbOf<'find'> = async function* (target, options, context) {
   const patterns = options.patterns.map((pattern) => parsePattern(options.ignoreCase ? pattern.toLowerCase() : pattern))
   const { rows, of } = await snapshotsOf(target, context)
+  heedFuture(rows, [options.snapshot ?? ''], context)
   const one = options.snapshot === undefined ? undefined : pick(rows, target, options.snapshot)
   if (context.mode === 'explain') {
     yield byHand(target, patterns, options, one && of(one))

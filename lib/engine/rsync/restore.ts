@@ -6,6 +6,7 @@ import { Failure } from '../../failure.ts'
 import { field, many } from '../../format.ts'
 import { checkEmpty } from '../../place.ts'
 import { checkSingle, type Hand, held, planRestore, restoring, tally } from '../../restoring.ts'
+import { heedFuture } from '../../snapshots.ts'
 import { isRemote } from '../../source/ssh.ts'
 import { bring, listArgs, makeRoom, moveOf, pathArgs } from './bring.ts'
 import { restoredByHand } from './byhand.ts'
@@ -23,6 +24,11 @@ const restore: VerbOf<'restore'> = async function* (target, options, context) {
   checkSingle(options)
   refuse(target, options, context)
   const { rows, of } = await snapshotsOf(target, context)
+  heedFuture(
+    rows,
+    options.what.map((each) => each.snapshot),
+    context,
+  )
   const patterns = options.include.length + options.exclude.length > 0
   const jobs: Planned[] = []
   for (const job of planRestore(target, options, rows)) {

@@ -5,7 +5,7 @@ import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { type Marks, readMarks } from '../../marks.ts'
 import type { Snapshot } from '../../rows.ts'
-import { holdTag, partialTag, pick } from '../../snapshots.ts'
+import { heedFuture, holdTag, partialTag, pick } from '../../snapshots.ts'
 import { ownersOf, pinnedStore, rootOf } from './store.ts'
 
 /** snapshot.json: never changed once it is published. Times RFC 3339 with milliseconds, sizes bytes, spans seconds. */
@@ -189,5 +189,6 @@ export async function suspectsOf(target: Target, context: Reading): Promise<Reco
 /** The snapshot that an operator names, as it is stored; `path`: as for `pick`. */
 export async function chosen(target: Target, name: string, context: RunContext, path?: string): Promise<Found> {
   const { rows, of } = await snapshotsOf(target, context)
+  heedFuture(rows, [name], context)
   return of(pick(rows, target, name, path))
 }
