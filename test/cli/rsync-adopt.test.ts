@@ -108,6 +108,12 @@ test('snapshots of rsnapshot are taken in by renaming: the same inodes, bytes, l
   const several = await kedge(m, ['init', '--adopt', '--from', old, 'web1'])
   assert.equal(several.status, 2, several.stderr)
   assert.match(several.stderr, /holds snapshots of several: 'db1', 'localhost'\n.*--host db1/)
+  for (const more of [['-n'], ['--explain'], []]) {
+    const typo = await kedge(m, ['init', '--adopt', '--from', old, '--host', 'locahost', ...more, 'web1'])
+    assert.equal(typo.status, 2, typo.stderr)
+    assert.match(typo.stderr, /cannot take in '.*': there is no snapshot of host 'locahost'\n.*there are 'db1', 'localhost'/)
+    assert.doesNotMatch(typo.stdout, /mv /)
+  }
   const facts = intervals.map((name) => treeFacts(path.join(old, name, 'localhost')))
   const before = inodes(...intervals.map((name) => path.join(old, name, 'localhost')))
   const used = execFileSync('du', ['-sk', m.dir]).toString()
@@ -142,6 +148,10 @@ test('snapshots of rsnapshot are taken in by renaming: the same inodes, bytes, l
   const again = await done(m, ['init', '--adopt', '--from', old, '--host', 'localhost', '--json', 'web1'])
   assert.equal(adoptedIn(again), 0)
   assert.match(again.stderr, /there is no snapshot to take in/)
+  newRsyncTarget(m, 'web2', { env: { STORE: web1.store } })
+  const empty = await kedge(m, ['init', '--adopt', '--from', old, 'web2'])
+  assert.equal(empty.status, 1, empty.stderr)
+  assert.match(empty.stderr, /cannot take in '.*': the layout of rsnapshot has no snapshot/)
 })
 
 test('the manifest of what is taken in names all of the tree: links, hard links, what the older one shares, and names of any bytes', async (t) => {

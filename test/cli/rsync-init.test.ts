@@ -43,7 +43,14 @@ test('what --explain prints makes and pins a store that kedge takes for its own'
   assert.equal(byHand.status, 0, byHand.stderr)
   assert.equal(pinOf(web1), idIn(web1.store))
   assert.equal(modeOf(web1.root), '700')
-  assert.match((await done(m, ['init', 'web1'])).stderr, /nothing to do/)
+  for (const args of [
+    ['init', 'web1'],
+    ['init', '--explain', 'web1'],
+  ]) {
+    const { stdout: said, stderr } = await done(m, args)
+    assert.match(stderr, /exists and is pinned: nothing to do/)
+    assert.doesNotMatch(said, /mkdir|printf|ln /)
+  }
   newRsyncTarget(m, 'web2', { env: { STORE: web1.store } })
   const second = await startProgram(m, '/bin/sh', ['-e'], { input: (await done(m, ['init', '--adopt', '--explain', 'web2'])).stdout })
     .result
@@ -190,6 +197,12 @@ test('two targets share a store: the second is pinned by --adopt, and what the f
   const both = await done(m, ['init', '--adopt', '--json', 'web2'])
   assert.deepEqual([(both.rows as StoreRow[])[0]?.adopted, both.stderr], [1, ''])
   assert.equal((await done(m, ['list', 'web2', '-q'])).lines.length, 1)
+  newRsyncTarget(m, 'web3', { env: { STORE: web1.store } })
+  newRsyncTarget(m, 'web0', { env: { STORE: web1.store } })
+  fs.mkdirSync(path.join(old, '2026-11-17/etc'), { recursive: true })
+  await done(m, ['init', '--adopt', '--from', old, 'web0'])
+  const several = await done(m, ['init', '--adopt', 'web3'])
+  assert.match(several.stderr, /2 snapshots are left out: of 'web0', 'web1'; SNAPSHOTS_OF='web3 web0 web1' shows them/)
 })
 
 test('a name that a renamed target left is not taken over in its store, and its snapshots stay its own', async (t) => {

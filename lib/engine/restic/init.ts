@@ -33,16 +33,19 @@ export function candidatesArgs(filter: SnapshotFilter): string[] {
 
 const init: VerbOf<'init'> = async function* (target, { adopt, filter, from, like }, context) {
   if (from !== undefined) throw new Failure('misuse', '--from is for the engine rsync: a repository of restic lies where it is')
+  const pinned = target.env.STORE_ID
   if (context.mode === 'explain') {
-    if (like) yield fromSecond(like)
+    if (like && !(pinned && !adopt)) yield fromSecond(like)
     if (adopt) yield* adoptedByHand(target, filter ?? {})
-    else yield explain(target, initArgs(like !== undefined))
-    if (!target.env.STORE_ID) yield* pinnedByHand(target, explain(target, identityArgs()).command)
+    else if (pinned) {
+      context.log(`'${target.name}' is pinned to ${pinned.slice(0, 10)}: where that is the id of what is there, there is nothing to do`)
+      yield explain(target, identityArgs())
+    } else yield explain(target, initArgs(like !== undefined))
+    if (!pinned) yield* pinnedByHand(target, explain(target, identityArgs()).command)
     return
   }
   const store = repository(target)
   const found = await existing(target, context)
-  const pinned = target.env.STORE_ID
   const row: StoreRow = { kind: 'store', target: target.name, id: found ?? '', store, created: false }
   if (pinned && found === undefined) {
     throw new Failure(
@@ -146,7 +149,7 @@ async function takeIn(target: Target, filter: SnapshotFilter, context: RunContex
   if (left > 0) {
     const names = [...new Set(matching.flatMap(foreign))]
     context.log(
-      `${left} ${left === 1 ? 'snapshot is' : 'snapshots are'} left out: of ${names.map((name) => `'${name}'`).join(', ')}; --tag kedge:${names[0]} takes them in`,
+      `${left} ${left === 1 ? 'snapshot is' : 'snapshots are'} left out: of ${names.map((name) => `'${name}'`).join(', ')}; ${names.map((name) => `--tag kedge:${name}`).join(' ')} takes them in`,
     )
   }
   if (context.mode === 'dry-run' || passes.length === 0) return { adopted: passes.length }

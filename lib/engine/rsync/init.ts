@@ -1,4 +1,5 @@
 // The only place that creates a store; or pins one that exists, and takes in what another tool saved.
+import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { RunContext, SnapshotFilter, Target, VerbOf } from '../../contract.ts'
@@ -22,7 +23,14 @@ const init: VerbOf<'init'> = async function* (target, { adopt, filter, from, lik
   if (adopt) refuseFilter(filter ?? {}, from)
   const store = storeOf(target)
   const pinned = target.env.STORE_ID
+  const found = pinned || context.mode !== 'explain' ? readStore(target) : undefined
+  if (pinned) refuseOther(target, pinned, found)
   if (context.mode === 'explain') {
+    if (pinned && !adopt) {
+      if (!existsSync(rootOf(target))) yield explain(target, ['mkdir', '-p', '-m', '700', rootOf(target)])
+      context.log(`'${store}' exists and is pinned: nothing to do`)
+      return
+    }
     if (adopt) yield explain(target, ['mkdir', '-p', '-m', '700', rootOf(target)])
     else yield* createdByHand(target)
     if (!pinned) yield* pinnedByHand(target, `cat ${quote(storeFile(target))}`)
@@ -31,19 +39,7 @@ const init: VerbOf<'init'> = async function* (target, { adopt, filter, from, lik
     yield* renamedByHand(target, await planned(target, from, filter ?? {}, context))
     return
   }
-  const found = readStore(target)
   const row: StoreRow = { kind: 'store', target: target.name, id: found?.id ?? '', store, created: false }
-  if (pinned && !found) {
-    throw new Failure(
-      'refused',
-      `refusing to create a store in '${store}': the target is pinned to ${pinned.slice(0, 10)}, which is not there`,
-      {
-        hint: 'is the disk mounted? Where a new one is meant, remove STORE_ID from its target.env first',
-      },
-    )
-  }
-  if (pinned && pinned !== found?.id)
-    throw new Failure('refused', `another store lies in '${store}': its id is ${found?.id.slice(0, 10)}, pinned is ${pinned.slice(0, 10)}`)
   const dry = context.mode === 'dry-run' && { dryRun: true as const }
   if (found && !pinned) await refuseClaimed(target)
   if (adopt) {
@@ -73,6 +69,21 @@ const init: VerbOf<'init'> = async function* (target, { adopt, filter, from, lik
   yield { ...row, id, created: true }
 }
 export default init
+
+function refuseOther(target: Target, pinned: string, found: { readonly id: string } | undefined): void {
+  const store = storeOf(target)
+  if (!found) {
+    throw new Failure(
+      'refused',
+      `refusing to create a store in '${store}': the target is pinned to ${pinned.slice(0, 10)}, which is not there`,
+      {
+        hint: 'is the disk mounted? Where a new one is meant, remove STORE_ID from its target.env first',
+      },
+    )
+  }
+  if (pinned !== found.id)
+    throw new Failure('refused', `another store lies in '${store}': its id is ${found.id.slice(0, 10)}, pinned is ${pinned.slice(0, 10)}`)
+}
 
 function refuseFilter({ host, paths = [], tags = [] }: SnapshotFilter, from: string | undefined): void {
   const [tag] = tags
@@ -118,7 +129,7 @@ async function countOwn(target: Target, context: RunContext): Promise<number> {
     const names = others.map(({ name }) => name).sort()
     context.log(
       `${left} ${left === 1 ? 'snapshot is' : 'snapshots are'} left out: of ${names.map((name) => `'${name}'`).join(', ')}; ` +
-        `SNAPSHOTS_OF='${[...owners, names[0]].join(' ')}' shows them`,
+        `SNAPSHOTS_OF='${[...owners, ...names].join(' ')}' shows them`,
     )
   }
   return owners.reduce((sum, owner) => sum + idsIn(rootOf(target, owner)).length, 0)

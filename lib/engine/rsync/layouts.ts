@@ -13,12 +13,16 @@ export type Old = {
   readonly manual?: true
   readonly dated?: string
 }
-/** `left`: what lies there too and is no whole snapshot, with the reason. `placed`: the trees begin at the root of their host. */
+/**
+ * `left`: what lies there too and is no whole snapshot, with the reason. `placed`: the trees begin at the root of their host. `others`: the
+ * hosts that are there, where that of --host is not.
+ */
 export type Layout = {
   readonly name: string
   readonly placed: boolean
   readonly snapshots: readonly Old[]
   readonly left: readonly string[]
+  readonly others?: readonly string[]
 }
 
 /** The first layout that the folder has, the oldest snapshot first; undefined for an unknown one. Failure `misuse` where --host has to choose. */
@@ -78,8 +82,7 @@ async function rsnapshot(folder: string, folders: readonly string[], host: strin
     snapshots.push({ path: join(interval, wanted), time: (await stat(interval)).mtimeMs, dated: interval, ...hostOf(wanted) })
   }
   const left = folders.filter((name) => name === '.sync' || name.startsWith('_delete.')).map((name) => `${name}: no snapshot`)
-  if (wanted === undefined) left.push(`the hosts ${listed(names)}`)
-  return { name: 'layout of rsnapshot', placed: true, snapshots, left }
+  return { name: 'layout of rsnapshot', placed: true, snapshots, left, ...(wanted === undefined && { others: names }) }
 }
 
 const hostOf = (name: string) => name !== 'localhost' && { host: name }
@@ -94,7 +97,7 @@ function choose(folder: string, names: readonly string[], host: string | undefin
   return names.find((name) => name === (host ?? only))
 }
 
-const listed = (names: readonly string[]): string => names.map((name) => `'${name}'`).join(', ') || 'none'
+export const listed = (names: readonly string[]): string => names.map((name) => `'${name}'`).join(', ')
 
 /** laurent22's rsync_tmbackup.sh: folders named after the local time, beside backup.marker; with backup.inprogress the newest is a part. */
 async function rsyncTimeBackup(folder: string, folders: readonly string[], offset: Offset): Promise<Layout | undefined> {
@@ -124,7 +127,7 @@ async function pobsync(folder: string, folders: readonly string[], host: string 
     for (const name of folders) if (await hasFile(join(folder, name, 'scheduled'))) hosts.push(name)
     if (hosts.length === 0) return undefined
     const wanted = choose(folder, hosts.sort(), host)
-    if (wanted === undefined) return { name: pobsyncs, placed: true, snapshots: [], left: [`the hosts ${listed(hosts)}`] }
+    if (wanted === undefined) return { name: pobsyncs, placed: true, snapshots: [], left: [], others: hosts }
     root = join(folder, wanted)
   }
   const snapshots: Old[] = []

@@ -9,8 +9,8 @@ import { quote } from '../../shell.ts'
 import { manualTag } from '../../snapshots.ts'
 import { zoneOf } from '../../target.ts'
 import { adoptingOf, idsMoving, type Moving, placeOf, type Step } from './adopting.ts'
-import { layoutOf, type Old } from './layouts.ts'
-import { idOf, idsIn } from './snapshots.ts'
+import { layoutOf, listed, type Old } from './layouts.ts'
+import { idOf, idsIn, readStored } from './snapshots.ts'
 import { rootOf, storeOf } from './store.ts'
 import { explain } from './tool.ts'
 
@@ -37,10 +37,12 @@ export async function planned(
       hint: 'known are those of rsnapshot, rsync-time-backup and pobsync, and folders named after dates: kedge-init(1) shows them',
     })
   }
-  const { name, placed, snapshots, left } = layout ?? { name: 'the rest', placed: true, snapshots: [], left: [] }
+  const { name, placed, snapshots, left, others = [] } = layout ?? { name: 'the rest', placed: true, snapshots: [], left: [] }
   for (const each of left) context.log(`left in '${folder}': ${each}`)
   const [first, last] = [snapshots[0], snapshots.at(-1)]
   if (!first || !last) {
+    if (!begun && !cameFrom(target, folder)) throw nothingIn(folder, name, host, others)
+    if (others.length > 0) context.log(`left in '${folder}': the hosts ${listed(others)}`)
     context.log(`${name} in '${folder}': there is no snapshot to take in`)
     return []
   }
@@ -53,6 +55,15 @@ export async function planned(
   const taken = new Set([...idsIn(root), ...idsMoving(target)])
   return snapshots.map((old) => ({ id: freeId(old, taken), moving: movingOf(target, old, at, host) }))
 }
+
+/** Whether the target has what was taken in from the folder: the same call again is no mistake. */
+const cameFrom = (target: Target, folder: string): boolean =>
+  idsIn(rootOf(target)).some((id) => readStored(join(rootOf(target), 'snapshots', id))?.adopted?.startsWith(`${folder}/`))
+
+const nothingIn = (folder: string, layout: string, host: string | undefined, others: readonly string[]): Failure =>
+  host !== undefined && others.length > 0
+    ? new Failure('misuse', `cannot take in '${folder}': there is no snapshot of host '${host}'`, { hint: `there are ${listed(others)}` })
+    : new Failure('empty', `cannot take in '${folder}': the ${layout.replace(/^the /, '')} has no snapshot`)
 
 const timeOf = ({ time }: Old): string => new Date(Math.floor(time)).toISOString()
 
