@@ -1,9 +1,9 @@
 // Which settings are secret, by their names. Pure.
 
-/** Keys whose values are secret, by their names: they belong into no argv and no plain file. */
+/** Keys whose values are secret, by their names: they belong into no argv and no plain file. What ends in _FILE, and SSH_KEY, names a file. */
 export const isSecretKey = (key: string): boolean =>
   /PASS(WORD|PHRASE|WD)?$|SECRET|TOKEN|(^|_)KEY$|(^|_)KEY_\d$/.test(key) &&
-  !/^(SECRET|SECRET_COMMAND|STREAM_SECRETS|HOOK_SECRETS)$/.test(key)
+  !/^(SECRET|SECRET_COMMAND|STREAM_SECRETS|HOOK_SECRETS|SSH_KEY|.*_FILE)$/.test(key)
 
 /** The secrets that a repository's service wants beside the password, by the beginning of its name. */
 export const credentials: Readonly<Record<string, readonly string[]>> = {

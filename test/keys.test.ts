@@ -5,6 +5,8 @@ import path from 'node:path'
 import test from 'node:test'
 import { parseEnv } from '../lib/env.ts'
 import { type Key, keys } from '../lib/keys.ts'
+import { settingOf } from '../lib/newtarget.ts'
+import { isSecretKey } from '../lib/secretkeys.ts'
 import { root } from './harness.ts'
 
 const page = fs.readFileSync(path.join(root, 'docs/kedge-target.5'), 'utf8')
@@ -41,4 +43,25 @@ test('the examples on the page are env files without a fault', () => {
       for (const key of found.keys()) assert.ok(key in keys || /^(RESTIC|AWS)_/.test(key), key)
     }
   }
+})
+
+test('what names a file is no secret, and may stand in --set', () => {
+  const files = [
+    'SSH_KEY',
+    'RESTIC_PASSWORD_FILE',
+    'AWS_WEB_IDENTITY_TOKEN_FILE',
+    'AZURE_FEDERATED_TOKEN_FILE',
+    'GOOGLE_APPLICATION_CREDENTIALS',
+  ]
+  for (const key of files) assert.deepEqual(settingOf(`${key}=/a/path`), [key, '/a/path'])
+  for (const key of [
+    'AWS_SECRET_ACCESS_KEY',
+    'AZURE_ACCOUNT_KEY',
+    'AZURE_ACCOUNT_SAS_TOKEN',
+    'WEBHOOK_TOKEN',
+    'SMTP_PASSWORD',
+    'RCLONE_CONFIG_R_KEY_1',
+  ])
+    assert.throws(() => settingOf(`${key}=x`), /refusing/)
+  for (const key of Object.keys(keys)) assert.equal(isSecretKey(key), /TOKEN|PASSWORD$/.test(key), key)
 })
