@@ -18,6 +18,7 @@ export type Form =
   | 'engine'
   | 'provider'
   | 'reserve'
+  | 'nice'
 /** `of`: the words that the value may hold. */
 export type Key = {
   readonly form: Form
@@ -129,7 +130,7 @@ export const keys = {
   RETRIES: { form: 'count', help: 'how often a transfer that was cut off is taken up again', default: '3', engine: 'rsync' },
   LIMIT_UP: { form: 'bytes', help: 'bytes a second to the store' },
   LIMIT_DOWN: { form: 'bytes', help: 'bytes a second from the store' },
-  NICE: { form: 'count', help: 'priority of the tools, 0 to 19 (nice)' },
+  NICE: { form: 'nice', help: 'priority of the tools, 0 to 19 (nice)' },
   TIMEOUT: { form: 'seconds', help: 'time limit of a run', default: '24h' },
   CONNECT_TIMEOUT: { form: 'seconds', help: 'give up on a store that cannot be opened', default: '60s' },
   LOCK_WAIT: { form: 'seconds', help: "wait so long for the store's own lock", default: '60s' },
@@ -158,6 +159,8 @@ export function wrongForm(
   switch (form) {
     case 'count':
       return /^\d+$/.test(value) ? undefined : 'not a whole number'
+    case 'nice':
+      return /^\d+$/.test(value) && Number(value) <= 19 ? undefined : 'not a number from 0 to 19'
     case 'percent':
       return /^\d+$/.test(value) && Number(value) <= 100 ? undefined : 'not a number from 0 to 100'
     case 'seconds':

@@ -251,7 +251,7 @@ test('all faults of a target are told at once with file, line and column, and no
   const at = good.split('\n').length
   fs.writeFileSync(
     env,
-    `${good}HOST=$(touch ${touched})\nTAGS="\`touch ${touched}\`"\nKEEP_LAST=x\nNICEE=5\ntouch ${touched}\nTIMEOUT=5y; touch ${touched}\n`,
+    `${good}HOST=$(touch ${touched})\nTAGS="\`touch ${touched}\`"\nKEEP_LAST=x\nNICEE=5\ntouch ${touched}\nTIMEOUT=5y; touch ${touched}\nNICE=20\n`,
   )
   fs.writeFileSync(path.join(web1.dir, 'paths'), 'relative\n/srv\n')
   fs.mkdirSync(path.join(web1.dir, 'streams'))
@@ -265,6 +265,7 @@ test('all faults of a target are told at once with file, line and column, and no
     new RegExp(`^  ${env}:${at + 3}: NICEE: unknown key, did you mean NICE\\?$`),
     new RegExp(`^  ${env}:${at + 4}:1: not KEY=value$`),
     new RegExp(`^  ${env}:${at + 5}:11: unquoted ';'`),
+    new RegExp(`^  ${env}:${at + 6}: NICE: not a number from 0 to 19`),
     new RegExp(`^  ${path.join(web1.dir, 'paths')}:1: not an absolute path: 'relative'$`),
     new RegExp(`^  ${path.join(web1.dir, 'streams/plain')}: it is not an executable file$`),
   ]
