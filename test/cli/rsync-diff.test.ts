@@ -223,6 +223,9 @@ test('several targets lie in several folders; a store or snapshots that are not 
   fs.mkdirSync(path.join(m.dir, 'mnt'))
   const result = await kedge(m, ['mount', 'both', path.join(m.dir, 'mnt')])
   assert.deepEqual([result.status, folders.every((folder) => result.stderr.includes(folder))], [2, true], result.stderr)
+  const explained = await kedge(m, ['mount', 'both', path.join(m.dir, 'mnt'), '--explain'])
+  assert.deepEqual([explained.status, /mount --bind/.test(explained.stdout)], [2, false], explained.stdout)
+  assert.equal(explained.stderr, result.stderr)
   // Snapshots of two targets may have one id: each is its own.
   fs.writeFileSync(path.join(source, 'etc/hosts'), 'later')
   snapshotByHand(path.join(both.store, 'web2'), '2026-01-05T020000Z', [source])

@@ -39,12 +39,13 @@ const mount: VerbOf<'mount'> = async function* (target, { at }, context) {
     else yield folders.map((folder) => ({ kind: 'mounted' as const, target: target.name, at: folder }))
     return
   }
+  if (second !== undefined) throw cannot(target, at, 'its snapshots lie in several folders', folders)
   if (context.mode === 'explain') {
     yield* bindCommands(from, at).map((command) => ({ kind: 'command' as const, command: shown(command) }))
     yield comment(`${shown(['umount', at])} ends it`)
     return
   }
-  const unable = second === undefined ? noBind(platform, process.geteuid?.() === 0) : 'its snapshots lie in several folders'
+  const unable = noBind(platform, process.geteuid?.() === 0)
   if (unable !== undefined) throw cannot(target, at, unable, folders)
   yield* bound(target, from, at, context)
 }
