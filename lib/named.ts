@@ -3,12 +3,13 @@ import type { Target } from './contract.ts'
 import { Failure } from './failure.ts'
 import { shortId } from './format.ts'
 import type { EngineName, Snapshot } from './rows.ts'
-import { isId, othersOf, pick } from './snapshots.ts'
+import { isId, leastOfId, othersOf, pick } from './snapshots.ts'
 
 /** 'latest' is another one after each backup: what changes a snapshot takes ids. */
 export function checkIds(engine: EngineName, ids: readonly string[], verb: string): void {
   const wrong = ids.find((id) => !isId(engine, id))
-  if (wrong !== undefined) throw new Failure('misuse', `cannot ${verb} '${wrong}': not an id`, { hint: 'kedge list -q prints the ids' })
+  if (wrong !== undefined)
+    throw new Failure('misuse', `cannot ${verb} '${wrong}': not an id`, { hint: `kedge list -q prints the ids; ${leastOfId[engine]}` })
 }
 
 /** Each snapshot once, in the order of the ids. */

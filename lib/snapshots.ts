@@ -26,6 +26,12 @@ const ids: Readonly<Record<EngineName, RegExp>> = {
   rsync: /^([A-Za-z0-9][\w.-]*\/)?\d{4}-[\d-]*(T[\d.]*Z?)?$/,
 }
 
+/** What a beginning needs, in words. */
+export const leastOfId: Readonly<Record<EngineName, string>> = {
+  restic: 'a beginning has two characters at least',
+  rsync: "a beginning has the year and the hyphen at least, as in '2026-'",
+}
+
 export const isId = (engine: EngineName, text: string): boolean => ids[engine].test(text)
 
 /** The group of a snapshot in keep rules and in `latest`: its stream, the paths, those made by hand, or the lists of names. */
@@ -73,7 +79,9 @@ export function pick(snapshots: readonly Snapshot[], target: Named, name: string
     throw new Failure('empty', `target '${target.name}' has no snapshot '${name}': there are ${from.length}`)
   }
   if (!isId(target.engine, name))
-    throw new Failure('misuse', `not a snapshot: '${name}'`, { hint: "an id, its beginning, 'latest' or 'latest-1'" })
+    throw new Failure('misuse', `not a snapshot: '${name}'`, {
+      hint: `an id, its beginning, 'latest' or 'latest-1'; ${leastOfId[target.engine]}`,
+    })
   const begins = [
     ({ id }: Snapshot) => id.startsWith(name),
     ({ id }: Snapshot) => id.slice(id.indexOf('/') + 1).startsWith(name),

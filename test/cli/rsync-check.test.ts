@@ -201,6 +201,10 @@ test('a manifest that is cut, unsorted or gone, a snapshot.json that is gone, an
   assert.match((await faults(m)).join('\n'), /it is not sorted at/)
   fs.rmSync(manifest)
   assert.match((await faults(m)).join('\n'), /cannot read '.*manifest': it is gone/)
+  const hint = async () => / hint: (.*)/.exec((await kedge(m, ['check', 'web1'])).stderr)?.[1] ?? ''
+  const unread = 'a snapshot whose snapshot.json or manifest cannot be read still has its files, in its folder tree'
+  const forget = "then 'kedge forget web1 ID...' takes the damaged snapshots away"
+  assert.equal(await hint(), `do not prune; ${unread}; ${forget}`)
   fs.writeFileSync(manifest, text, 'latin1')
   await done(m, ['check', 'web1'])
   const link = path.join(target.root, 'latest')
@@ -211,8 +215,12 @@ test('a manifest that is cut, unsorted or gone, a snapshot.json that is gone, an
   fs.rmSync(link)
   fs.symlinkSync('snapshots/nowhere', link)
   assert.deepEqual(await faults(m), [`'${link}' is snapshots/nowhere, should be snapshots/${second}`])
+  assert.equal(await hint(), 'do not prune; remove latest: the next backup makes it again')
+  fs.rmSync(link)
+  fs.symlinkSync(`snapshots/${second}`, link)
   fs.rmSync(path.join(tree(first), '..', 'snapshot.json'))
   assert.match((await faults(m)).join('\n'), new RegExp(`snapshot '.*/${first}' has no snapshot.json`))
+  assert.equal(await hint(), `do not prune; ${unread}; ${forget}`)
 })
 
 test('a snapshot that another host prunes while it is checked is no damage', async (t) => {

@@ -22,8 +22,10 @@ const most = 10_000
 /** So many of one snapshot, or of the content, are told: the first ones say what is the matter. */
 const mostTold = 20
 
+/** What a fault is of: saved files; the notes on a snapshot, without which no command reads it; a copy made by hand; the link `latest`. */
+type Of = 'files' | 'notes' | 'copy' | 'link'
 /** `stands`: for so many faults. */
-type Tell = (fault: string, stands?: number) => void
+type Tell = (fault: string, of: Of, stands?: number) => void
 
 const check: VerbOf<'check'> = async function* (target, options, context) {
   judgeOptions(options)
@@ -33,11 +35,13 @@ const check: VerbOf<'check'> = async function* (target, options, context) {
   }
   const { id: store } = verifyIdentity(target, context, 'check')
   const faults = new Set<string>()
+  const kinds = new Set<Of>()
   let total = 0
-  const tell: Tell = (fault, stands = 1) => {
+  const tell: Tell = (fault, of, stands = 1) => {
     if (faults.has(fault)) return
     context.log(fault)
     faults.add(fault)
+    kinds.add(of)
     total += stands
   }
   const shut = closedIn(context)
@@ -90,7 +94,7 @@ const check: VerbOf<'check'> = async function* (target, options, context) {
   if (unhashed > 0) context.warn(`${many(unhashed, 'file has', 'files have')} no hash: ${fateOf(unhashed, noted, unwritable)}`)
   if (tooLong !== undefined)
     context.warn(`${many(long, 'entry was', 'entries were')} not looked at, as the path is too long for this store: ${tooLong}`, 'partial')
-  if (faults.size > 0) throw damaged(target, [...faults], total)
+  if (faults.size > 0) throw damaged(target, [...faults], total, kinds)
   shut.judge(target)
   yield truly(checked(target, done), unhashed, regular)
 }
@@ -123,8 +127,8 @@ function foundIn(root: string, tell: Tell, shut: Closed, context: RunContext): F
     } catch (error) {
       const kind = refusalOf(error)
       if (kind === 'permission') shut.add({ id }, `its snapshot.json cannot be read: ${wordsOf(error)}`)
-      else if (kind === 'damaged') tell(`snapshot ${id}: its snapshot.json cannot be read: ${wordsOf(error)}`)
-      else if (error instanceof Failure) tell(error.message)
+      else if (kind === 'damaged') tell(`snapshot ${id}: its snapshot.json cannot be read: ${wordsOf(error)}`, 'notes')
+      else if (error instanceof Failure) tell(error.message, / is a copy of /.test(error.message) ? 'copy' : 'notes')
       else throw error
       return []
     }
@@ -151,8 +155,10 @@ async function judge(found: Found, faults: AsyncIterable<string>, tell: Tell, co
   }
   const named = `snapshot ${found.id}: `
   const said = await unlessGone(found, collect, [], context)
+  const unread = said.filter((fault) => /^(its manifest |cannot read ')/.test(fault))
+  for (const fault of unread) tell(`${named}${fault}`, 'notes')
   tellFirst(
-    said.map((fault) => `${named}${fault}`),
+    said.filter((fault) => !unread.includes(fault)).map((fault) => `${named}${fault}`),
     (more) => `${named}and ${more} more: -v names them`,
     tell,
     context,
@@ -160,10 +166,10 @@ async function judge(found: Found, faults: AsyncIterable<string>, tell: Tell, co
 }
 
 function tellFirst(faults: readonly string[], rest: (more: string) => string, tell: Tell, context: RunContext): void {
-  for (const fault of faults.slice(0, mostTold)) tell(fault)
+  for (const fault of faults.slice(0, mostTold)) tell(fault, 'files')
   const others = faults.slice(mostTold)
   for (const fault of others) context.detail(fault)
-  if (others.length > 0) tell(rest(`${others.length}${faults.length < most ? '' : ' or'}`), others.length)
+  if (others.length > 0) tell(rest(`${others.length}${faults.length < most ? '' : ' or'}`), 'files', others.length)
 }
 
 /** Whether it is whole. Of a manifest that cannot be read the structure has told. */
@@ -214,7 +220,7 @@ function judgeLatest(root: string, tell: Tell, context: RunContext): void {
   if (now === wanted) return
   const fault = `'${link}' is ${now}, should be ${wanted}`
   if (now === 'missing' || idsIn(root).some((id) => now === `snapshots/${id}`)) context.warn(`${fault}: the next backup sets it right`)
-  else tell(fault)
+  else tell(fault, 'link')
 }
 
 function linkOf(link: string): string | undefined {
@@ -237,11 +243,18 @@ function tellLost(target: Target, lost: readonly string[], context: RunContext):
   )
 }
 
-function damaged(target: Target, faults: readonly string[], total: number): Failure {
+function damaged(target: Target, faults: readonly string[], total: number, kinds: ReadonlySet<Of>): Failure {
   const more = total > 3 ? `; and ${total - 3} more` : ''
   return new Failure('damaged', `store '${storeOf(target)}' is damaged: ${faults.slice(0, 3).join('; ')}${more}`, {
-    hint:
-      'do not prune; touch each damaged file at its source, so that the next backup transfers it again; ' +
-      `then 'kedge forget ${target.name} ID...' takes the damaged snapshots away`,
+    hint: remedies(target, kinds).join('; '),
   })
 }
+
+const remedies = ({ name }: Target, kinds: ReadonlySet<Of>): string[] => [
+  'do not prune',
+  ...(kinds.has('copy') ? ['move a copy that was made by hand out of snapshots'] : []),
+  ...(kinds.has('link') ? ['remove latest: the next backup makes it again'] : []),
+  ...(kinds.has('notes') ? ['a snapshot whose snapshot.json or manifest cannot be read still has its files, in its folder tree'] : []),
+  ...(kinds.has('files') ? ['touch each damaged file at its source, so that the next backup transfers it again'] : []),
+  ...(kinds.has('files') || kinds.has('notes') ? [`then 'kedge forget ${name} ID...' takes the damaged snapshots away`] : []),
+]
