@@ -5,7 +5,7 @@ import { type Class, Failure } from './failure.ts'
 import { field, many, shortId } from './format.ts'
 import { checkSpace, freeSpace } from './place.ts'
 import type { Restored, Snapshot } from './rows.ts'
-import { type Choice, choose, overlap } from './selection.ts'
+import { type Choice, choose, holds, overlap } from './selection.ts'
 import { groupOf, pick } from './snapshots.ts'
 
 type Options = Verbs['restore']['options']
@@ -13,9 +13,22 @@ type Options = Verbs['restore']['options']
 export type How = Choice & { to: string; verify: boolean; delete: boolean }
 export type Job = { snapshot: Snapshot; path: string | undefined; how: How; action: string }
 
-/** The paths to which a restore keeps: the one that was asked for; with --delete the snapshot's own, or the rest of '/' would be surplus. */
-const limits = (options: Options, path: string | undefined, saved: readonly string[]): readonly string[] =>
-  path !== undefined && path !== '/' ? [path] : options.delete ? saved : []
+/**
+ * The paths to which a restore keeps: the one that was asked for. With --delete what of it was saved: of a folder above, the snapshot has
+ * no more than the way to that, and all else in it would be surplus.
+ */
+function limits(options: Options, path = '/', saved: readonly string[]): readonly string[] {
+  if (!options.delete) return path === '/' ? [] : [path]
+  const within = savedOf(path, saved)
+  if (within.length > 0) return within
+  throw new Failure('refused', `refusing to delete in '${path}': it is none of the saved paths, nor in one, nor above one`, {
+    hint: 'restore without --delete',
+  })
+}
+
+/** Of a path what was saved: all of it, or the saved paths that lie in it. */
+const savedOf = (path: string, saved: readonly string[]): readonly string[] =>
+  saved.some((each) => holds(each, path)) ? [path] : saved.filter((each) => holds(path, each))
 
 export function howTo(options: Options, path: string | undefined, saved: readonly string[]): How {
   const choice: Choice = choose(limits(options, path, saved), options.include, options.exclude)
@@ -65,7 +78,8 @@ export function planRestore(target: Target, options: Options, snapshots: readonl
 }
 
 /** The paths that a job restores. */
-export const held = ({ snapshot, path }: Job): readonly string[] => (path === undefined || path === '/' ? snapshot.paths : [path])
+export const held = ({ snapshot, path = '/', how }: Job): readonly string[] =>
+  how.delete ? savedOf(path, snapshot.paths) : path === '/' ? snapshot.paths : [path]
 const nameOf = ({ what }: Options, i: number) => `${what[i]?.snapshot}${what[i]?.path === undefined ? '' : `:${what[i]?.path}`}`
 
 /** `files`: all but folders; `entries`: folders too; `bytes`: hard links counted each time; `foreign`: entries of other owners. */

@@ -35,8 +35,10 @@ function below(within: readonly string[], pattern: string): string[] {
   return [pattern]
 }
 
+/** Whether a path is another, or a folder above it. */
+export const holds = (a: string, b: string): boolean => a === '/' || a === b || b.startsWith(`${a}/`)
+
 /** Two sets of paths of which one holds a path of the other, or the same. */
 export function overlap(one: readonly string[], other: readonly string[]): boolean {
-  const holds = (a: string, b: string) => a === '/' || a === b || b.startsWith(`${a}/`)
   return one.some((a) => other.some((b) => holds(a, b) || holds(b, a)))
 }

@@ -21,6 +21,7 @@ import {
   sameTree,
   startProgram,
 } from '../harness.ts'
+import { makeStore } from '../store.ts'
 
 type Place = { m: Machine; web1: NewTarget; source: string; fresh: () => string }
 
@@ -280,4 +281,28 @@ test('what a restore refuses, and what it tells', async (t) => {
       fs.rmSync(copy)
     },
   )
+})
+
+test('--delete: of a folder above what was saved nothing else is deleted, and nowhere else', async (t) => {
+  const m = machine(t)
+  const above = path.join(m.dir, 'q')
+  for (const name of ['saved/a', 'other/p', 'second/b', 'top']) {
+    fs.mkdirSync(path.dirname(path.join(above, name)), { recursive: true })
+    fs.writeFileSync(path.join(above, name), `${name}\n`)
+  }
+  const q = newTarget(m, 'q', { paths: ['saved', 'second'].map((name) => path.join(above, name)) })
+  await makeStore(m, q)
+  await done(m, ['backup', 'q'])
+  const restore = ['restore', 'q', '--in-place', '--delete', `latest:${above}`]
+  for (const name of ['saved/new', 'second/new']) fs.writeFileSync(path.join(above, name), 'new\n')
+  const explained = await done(m, [...restore, '--explain'])
+  assert.match(explained.stdout, new RegExp(`--include ${above}/saved --include ${above}/second `))
+  for (const mode of [['-n'], []]) {
+    const { rows } = await done(m, [...restore, ...mode, '--json'])
+    assert.equal((rows[0] as Restored).deleted, 2)
+  }
+  const left = fs.readdirSync(above, { recursive: true }).sort()
+  assert.deepEqual(left, ['other', 'other/p', 'saved', 'saved/a', 'second', 'second/b', 'top'])
+  const beside = await kedge(m, ['restore', 'q', '--in-place', '--delete', `latest:${above}/other`])
+  assert.equal(beside.status, 15, beside.stderr)
 })

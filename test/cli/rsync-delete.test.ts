@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
+import type { Restored } from '../../lib/rows.ts'
 import { done, kedge, machine, newRsyncTarget } from '../harness.ts'
 
 async function saved(t: TestContext) {
@@ -41,4 +42,32 @@ test('a snapshot in part, and one of a list of names, delete nothing: 15', async
   assert.equal(inPart.status, 15, inPart.stderr)
   assert.match(inPart.stderr, /some of what was there could not be saved/)
   for (const name of ['a/b/f', 'a/h', 'z']) assert.equal(fs.readFileSync(path.join(source, name), 'utf8'), `${name}\n`)
+})
+
+test('of a folder above what was saved nothing else is deleted, and nowhere else; --explain prints no more', async (t) => {
+  const m = machine(t)
+  const above = path.join(m.dir, 'q')
+  for (const name of ['saved/a', 'other/p', 'second/b', 'top']) {
+    fs.mkdirSync(path.dirname(path.join(above, name)), { recursive: true })
+    fs.writeFileSync(path.join(above, name), `${name}\n`)
+  }
+  newRsyncTarget(m, 'q', { paths: [path.join(above, 'saved'), path.join(above, 'second')] })
+  await done(m, ['init', 'q'])
+  await done(m, ['backup', 'q'])
+  const restore = ['restore', 'q', '--in-place', '--delete', `latest:${above}`]
+  for (const name of ['saved/new', 'second/new']) fs.writeFileSync(path.join(above, name), 'new\n')
+  const explained = (await done(m, [...restore, '--explain'])).lines.filter((line) => line.startsWith('rm'))
+  assert.deepEqual(
+    explained,
+    ['saved', 'second'].map((name) => `rm -f ${above}/${name}/new`),
+  )
+  for (const mode of [['-n'], []]) {
+    const { rows } = await done(m, [...restore, ...mode, '--json'])
+    assert.equal((rows[0] as Restored).deleted, 2)
+  }
+  const left = fs.readdirSync(above, { recursive: true }).sort()
+  assert.deepEqual(left, ['other', 'other/p', 'saved', 'saved/a', 'second', 'second/b', 'top'])
+  const beside = await kedge(m, ['restore', 'q', '--in-place', '--delete', `latest:${above}/other`])
+  assert.equal(beside.status, 15, beside.stderr)
+  assert.match(beside.stderr, /refusing to delete in '.*\/other': it is none of the saved paths/)
 })

@@ -18,11 +18,11 @@ export type Route = { readonly paths: readonly string[] | undefined }
 /** `listed`: not all below a path is wanted, or can be walked to. */
 export function routeOf(found: Found, job: Job, listed: boolean): Route {
   if (listed) return { paths: undefined }
-  const { path } = job
-  if (path !== undefined && path !== '/') return { paths: path.includes('\ufffd') ? undefined : [path] }
+  const { path = '/', how } = job
+  if (path !== '/' && !how.delete) return { paths: path.includes('\ufffd') ? undefined : [path] }
   const tree = treeOf(found)
   // In place the folders above what was saved are not the snapshot's to change.
-  const paths = job.how.to === '/' ? held(job).filter((each) => lies(join(tree, each))) : tops(tree)
+  const paths = how.to === '/' ? held(job).filter((each) => lies(join(tree, each))) : tops(tree)
   return { paths: paths && paths.length > 0 ? paths : undefined }
 }
 
