@@ -12,6 +12,7 @@ export default command(
       exclude: { value: 'PATTERN', many: true, help: 'not what matches' },
       verify: { help: 'read the restored files again, and compare them with the hashes in the store' },
       delete: { help: 'with --in-place: delete what the snapshot does not have (rsync, or restic 0.17 and later)' },
+      force: { value: 'GUARD', many: true, help: 'override the guard of this name; the record says so' },
     },
     columns: { restored: ['to', 'target', 'snapshot', 'files', 'bytes', 'deleted', 'action'] },
     changes: true,

@@ -11,6 +11,7 @@ export const guards = {
   damage: 'the last check or drill found damage',
   newest: 'it is the newest good snapshot of its source',
   shared: 'another target opens the store with the same password',
+  excludes: 'what was left out of the snapshot cannot be told from what is new',
   chunker: 'the second store cuts files in other places, so that copies share nothing with its own backups',
 } as const
 export type Guard = keyof typeof guards

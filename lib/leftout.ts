@@ -3,7 +3,7 @@ import { lstatSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { isCache } from './cachedir.ts'
-import type { Target } from './contract.ts'
+import type { RunContext, Target } from './contract.ts'
 import { Failure } from './failure.ts'
 import { byBlanks } from './keys.ts'
 import { cacheDir, configDir, stateDir } from './paths.ts'
@@ -22,23 +22,55 @@ const harmless: Readonly<Record<EngineName, RegExp>> = {
     /^(-[vqo]+|--(compression|limit-(up|down)load|pack-size|read-concurrency|no-scan|with-atime|ignore-(ctime|inode)|force|no-extra-verify|verbose|quiet|option|retry-lock|json|no-cache|cleanup-cache|cache-dir)(=.*)?)$/,
 }
 
+/** What left files out of a snapshot, kept with it: the settings may be others by now. */
+export type Exclusion = {
+  readonly patterns: readonly string[]
+  /** EXCLUDE_CACHES and ONE_FILE_SYSTEM. */
+  readonly caches: boolean
+  readonly oneFileSystem: boolean
+  /** A word of BACKUP_ARGS that may choose files. */
+  readonly option?: string
+  /** kedge's own folders in what is saved, the store among them. */
+  readonly own: readonly string[]
+}
+
+/** By today's settings. */
+export function exclusionOf(target: Target, patterns: readonly string[], own: readonly string[]): Exclusion {
+  const { EXCLUDE_CACHES, ONE_FILE_SYSTEM } = target.env
+  const option = chooses(target)
+  return { patterns, caches: EXCLUDE_CACHES !== 'no', oneFileSystem: ONE_FILE_SYSTEM !== 'no', ...(option && { option }), own }
+}
+
+const chooses = ({ env, engine }: Target): string | undefined =>
+  byBlanks(env.BACKUP_ARGS).find((word) => word.startsWith('-') && !harmless[engine].test(word))
+
 /**
- * `store`: its folder, where it is on this machine; `env`: what `$NAME` in the exclude files stands for. Failure 'refused' where BACKUP_ARGS
- * may leave something out, which no one can tell from surplus.
+ * `store`: its folder, where it is on this machine; `env`: what `$NAME` in the exclude files stands for; `then`: what left files out of the
+ * snapshot, where that is known: what one of both leaves out stays. Failure 'refused' where BACKUP_ARGS may leave something out, which no
+ * one can tell from surplus.
  */
-export async function leftOut(target: Target, store: string | undefined, env: Readonly<Record<string, string>>): Promise<LeftOut> {
-  const chooses = byBlanks(target.env.BACKUP_ARGS).find((word) => word.startsWith('-') && !harmless[target.engine].test(word))
-  if (chooses !== undefined)
-    throw new Failure('refused', `refusing to delete: BACKUP_ARGS holds '${chooses}', which may leave files out of the snapshots`, {
-      hint: 'restore without --delete, or with --to, and compare; what every backup leaves out belongs in the exclude file',
-    })
-  const own = [store, cacheDir(target.name), stateDir(target.name), configDir()].filter((path) => path !== undefined)
-  const patterns = await excluded(target, env)
-  const cached = inCache(target)
+export async function leftOut(
+  target: Target,
+  store: string | undefined,
+  env: Readonly<Record<string, string>>,
+  then?: Exclusion,
+): Promise<LeftOut> {
+  const [now, before] = [chooses(target), then?.option]
+  if (now !== undefined || before !== undefined)
+    throw new Failure(
+      'refused',
+      `refusing to delete: BACKUP_ARGS ${now === undefined ? 'held' : 'holds'} '${now ?? before}', which may leave files out of the snapshots`,
+      { hint: 'restore without --delete, or with --to, and compare; what every backup leaves out belongs in the exclude file' },
+    )
+  const own = [store, cacheDir(target.name), stateDir(target.name), configDir(), ...(then?.own ?? [])].filter((path) => path !== undefined)
+  const today = await excluded(target, env)
+  const former = (then?.patterns ?? []).map(parsePattern)
+  const cached = target.env.EXCLUDE_CACHES === 'no' && !then?.caches ? () => false : inCache(target)
   const inside = (a: string, b: string) => a === b || a.startsWith(`${b}/`)
   return (path) => {
     if (own.some((folder) => inside(path, folder) || inside(folder, path))) return "it holds kedge's own files"
-    if (judge(patterns, path)[0]) return 'the backup leaves it out, so that no snapshot has it'
+    if (judge(today, path)[0]) return 'the backup leaves it out, so that no snapshot has it'
+    if (judge(former, path)[0]) return 'the backup left it out when it made this snapshot'
     return cached(path) ? 'it lies in a cache, which the backup leaves out' : undefined
   }
 }
@@ -53,7 +85,17 @@ function inCache(target: Target): (path: string) => boolean {
     known.set(path, found)
     return found
   }
-  return target.env.EXCLUDE_CACHES === 'no' ? () => false : (path) => look(path)
+  return look
+}
+
+/** Where what was left out of a snapshot cannot be told. Failure 'refused' unless forced. */
+export function guardUnknown(snapshot: string, why: string, context: Pick<RunContext, 'forced' | 'warn'>): void {
+  const message = `refusing to delete what snapshot '${snapshot}' does not have: ${why}`
+  if (!context.forced.has('excludes'))
+    throw new Failure('refused', message, {
+      hint: 'restore without --delete, or look with -n --force=excludes at what would go',
+    })
+  context.warn(`guard 'excludes' overridden: ${message}`)
 }
 
 /** The patterns of the exclude files as restic reads them: trimmed, without comments, variables expanded. */

@@ -51,6 +51,7 @@ export function snapshotByHand(root: string, id: string, paths: readonly string[
       unreadable: 0,
       vanished: 0,
     },
+    excluded: { patterns: [], caches: true, oneFileSystem: true, own: [] },
     consistency: 'live',
     tools: { kedge: '0.2.0' },
     seconds: 1,

@@ -306,3 +306,33 @@ test('--delete: of a folder above what was saved nothing else is deleted, and no
   const beside = await kedge(m, ['restore', 'q', '--in-place', '--delete', `latest:${above}/other`])
   assert.equal(beside.status, 15, beside.stderr)
 })
+
+test('--delete is refused where what the backup left out is not known: the exclude file was changed since', async (t) => {
+  const m = machine(t)
+  const source = path.join(m.dir, 'source')
+  const db = path.join(source, 'live.db')
+  fs.mkdirSync(source)
+  for (const file of [db, path.join(source, 'f')]) fs.writeFileSync(file, 'live\n')
+  const web1 = newTarget(m, 'web1', { paths: [source], exclude: ['*.db'] })
+  await makeStore(m, web1)
+  await done(m, ['backup', 'web1'])
+  const restore = ['restore', 'web1', '--in-place', '--delete']
+  const exclude = path.join(web1.dir, 'exclude')
+  const changes = [() => fs.writeFileSync(exclude, ''), () => fs.rmSync(exclude)]
+  for (const change of changes) {
+    change()
+    for (const mode of [['-n'], []]) {
+      const refused = await kedge(m, [...restore, ...mode])
+      assert.equal(refused.status, 15, refused.stderr)
+      assert.match(
+        refused.stderr,
+        /refusing to delete what snapshot '.*' does not have: '.*web1.*', which may say what is left out, was changed/,
+      )
+      assert.ok(fs.existsSync(db))
+    }
+  }
+  await done(m, [...restore, '--exclude', '*.db'])
+  const forced = await done(m, [...restore, '--force=excludes'])
+  assert.match(forced.stderr, /guard 'excludes' overridden/)
+  assert.equal(fs.existsSync(db), false)
+})

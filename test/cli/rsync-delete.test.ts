@@ -71,3 +71,49 @@ test('of a folder above what was saved nothing else is deleted, and nowhere else
   assert.equal(beside.status, 15, beside.stderr)
   assert.match(beside.stderr, /refusing to delete in '.*\/other': it is none of the saved paths/)
 })
+
+test('what the backup left out stays, whatever the settings say by now: 15', async (t) => {
+  const m = machine(t)
+  const source = path.join(m.dir, 'source')
+  const db = path.join(source, 'live.db')
+  fs.mkdirSync(source)
+  for (const file of [db, path.join(source, 'f')]) fs.writeFileSync(file, 'live\n')
+  const web1 = newRsyncTarget(m, 'web1', { paths: [source], exclude: ['*.db'] })
+  await done(m, ['init', 'web1'])
+  const env = path.join(web1.dir, 'target.env')
+  const text = fs.readFileSync(env, 'utf8')
+  const refused = async (why: RegExp, ...more: string[]) => {
+    for (const mode of [['-n'], ['--explain'], []]) {
+      const result = await kedge(m, ['restore', 'web1', '--in-place', '--delete', ...mode, ...more])
+      assert.equal(result.status, 15, result.stderr)
+      assert.match(result.stderr, why)
+      assert.ok(fs.existsSync(db))
+    }
+  }
+  await done(m, ['backup', 'web1'])
+  fs.writeFileSync(path.join(web1.dir, 'exclude'), '')
+  await refused(/refusing to delete '.*live\.db': the backup left it out when it made this snapshot/)
+  const spared = await done(m, ['restore', 'web1', '--in-place', '--delete', '--exclude', '*.db', '--json'])
+  assert.equal((spared.rows[0] as Restored).deleted, 0)
+
+  await t.test('so it is with options that chose files', async () => {
+    fs.writeFileSync(env, `${text}BACKUP_ARGS='--exclude=*.db'\n`)
+    await done(m, ['backup', 'web1'])
+    fs.writeFileSync(env, text)
+    await refused(/BACKUP_ARGS held '--exclude=\*\.db'/)
+  })
+
+  await t.test('what was left out of an adopted snapshot nobody knows: refused, unless forced', async () => {
+    const stored = path.join(web1.root, 'latest', 'snapshot.json')
+    const { excluded, ...rest } = JSON.parse(fs.readFileSync(stored, 'utf8'))
+    assert.deepEqual(excluded, { patterns: [], caches: true, oneFileSystem: true, option: '--exclude=*.db', own: [] })
+    fs.writeFileSync(stored, JSON.stringify(rest))
+    await refused(/refusing to delete what snapshot '.*' does not have: nothing says what was left out/)
+    await done(m, ['restore', 'web1', '--in-place', '--delete', `latest:${source}/f`])
+    const planned = await done(m, ['restore', 'web1', '--in-place', '--delete', '-n', '--force=excludes'])
+    assert.match(planned.stderr, /would delete '.*live\.db'/)
+    const forced = await done(m, ['restore', 'web1', '--in-place', '--delete', '--force=excludes'])
+    assert.match(forced.stderr, /guard 'excludes' overridden/)
+    assert.equal(fs.existsSync(db), false)
+  })
+})

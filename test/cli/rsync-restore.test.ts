@@ -279,7 +279,7 @@ function withLink(before: Record<string, string>, { store, root }: NewRsyncTarge
 const cacheTag = 'Signature: 8a477f597d28d172789f06886806bc55\n'
 
 test('what caches hold stays with --delete and is named, in a cache that is saved and in one that is not', async (t) => {
-  const { m, source } = await place(t, newest, (dir) => {
+  const { m, source, snapshot } = await place(t, newest, (dir) => {
     growTree(dir)
     fs.mkdirSync(path.join(dir, 'cache'))
     fs.writeFileSync(path.join(dir, 'cache/CACHEDIR.TAG'), cacheTag)
@@ -303,6 +303,10 @@ test('what caches hold stays with --delete and is named, in a cache that is save
   assert.deepEqual(held.map(fs.existsSync), [true, true, false])
   const env = fs.readFileSync(path.join(m.config, 'targets/web1/target.env'), 'utf8')
   fs.writeFileSync(path.join(m.config, 'targets/web1/target.env'), `${env}EXCLUDE_CACHES=no\n`)
+  await done(m, args)
+  assert.deepEqual(held.map(fs.existsSync), [true, true, false], 'the backup left it out')
+  const stored = path.join(snapshot, 'snapshot.json')
+  fs.writeFileSync(stored, fs.readFileSync(stored, 'utf8').replace('"caches": true', '"caches": false'))
   await done(m, args)
   assert.deepEqual(held.map(fs.existsSync), [false, false, false], 'what no backup leaves out is surplus')
 })

@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { checkEmpty } from '../../place.ts'
-import { checkSingle, type Hand, held, howTo, type Job, planRestore, restoring, type Tally, tally } from '../../restoring.ts'
+import { checkSingle, type Hand, howTo, type Job, planRestore, restoring, type Tally, tally } from '../../restoring.ts'
 import { heedFuture } from '../../snapshots.ts'
 import { onSnapshot } from './byhand.ts'
 import { extract, type How, onlyReadable, restoreArgs } from './extract.ts'
@@ -46,7 +46,7 @@ function handOf(target: Target, restic: Version, context: RunContext): Hand<Plan
   return {
     count: (job) => tally(entries(job)),
     bytesOnDisk: (job) => bytesOnDisk(entries(job)),
-    surplus: (job) => surplus(target, restoreArgs(target, job.snapshot.id, { ...job.how, preview: true }, restic), held(job), context),
+    surplus: (job) => surplus(target, restoreArgs(target, job.snapshot.id, { ...job.how, preview: true }, restic), job, context),
     async bring(job, counted: Tally) {
       const args = restoreArgs(target, job.snapshot.id, job.how, restic)
       const result = await extract(target, args, context, { action: job.action, total: counted.bytes })

@@ -1,10 +1,9 @@
 // Restores and drills by hand: what --explain prints of them, for plain sh.
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import type { Target, Verbs } from '../../contract.ts'
+import type { RunContext, Target, Verbs } from '../../contract.ts'
 import { byBlanks } from '../../keys.ts'
 import { stateDir } from '../../paths.ts'
-import { held } from '../../restoring.ts'
 import type { CommandLine } from '../../rows.ts'
 import { comment, quote, quoteBytes, shown } from '../../shell.ts'
 import { isRemote, knownHosts, rsyncHost } from '../../source/ssh.ts'
@@ -41,7 +40,7 @@ const manifestWords = (found: Found): string =>
 export const hashed = `${plain} && $9 != "-"`
 
 /** The restore of one snapshot. To another host it is pushed, by whoever may write there. */
-export async function* restoredByHand(target: Target, job: Planned): AsyncGenerator<CommandLine> {
+export async function* restoredByHand(target: Target, job: Planned, context: RunContext): AsyncGenerator<CommandLine> {
   const { found, route, how, path } = job
   const pushed = job.move.inPlace && isRemote(target)
   const move = pushed ? { ...job.move, over: await hostOf(target) } : job.move
@@ -50,7 +49,7 @@ export async function* restoredByHand(target: Target, job: Planned): AsyncGenera
   else if (move.over)
     yield comment('owners and modes lie in xattrs, which rsync turns into real ones where it sends to another host: to this one')
   if (!move.inPlace) yield line(`(umask 077; mkdir -p ${quote(move.to)})`)
-  if (how.delete) yield* removal(await surplus(target, { tree: move.tree, saved: found.paths, roots: held(job), choice: how }))
+  if (how.delete) yield* removal(await surplus(target, job, context))
   if (route.paths) {
     const above = pushed ? undefined : aboveArgs(move, route.paths)
     if (above) yield explain(target, above)

@@ -5,7 +5,7 @@ import type { RunContext, Target, VerbOf, Verbs } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { field, many } from '../../format.ts'
 import { checkEmpty } from '../../place.ts'
-import { checkSingle, type Hand, held, planRestore, restoring, tally } from '../../restoring.ts'
+import { checkSingle, type Hand, planRestore, restoring, tally } from '../../restoring.ts'
 import { heedFuture } from '../../snapshots.ts'
 import { isRemote } from '../../source/ssh.ts'
 import { bring, listArgs, makeRoom, moveOf, pathArgs } from './bring.ts'
@@ -39,7 +39,7 @@ const restore: VerbOf<'restore'> = async function* (target, options, context) {
     jobs.push({ ...job, found, route: routeOf(found, job, listed), move: await moveOf(found, job.how.to) })
   }
   if (context.mode === 'explain') {
-    for (const job of jobs) yield* restoredByHand(target, job)
+    for (const job of jobs) yield* restoredByHand(target, job, context)
     return
   }
   if (options.to !== undefined) await checkEmpty(resolve(options.to))
@@ -83,7 +83,7 @@ function handOf(target: Target, context: RunContext): Hand<Planned> {
     bytesOnDisk: (job) => bytesOnDisk(() => entries(job)),
     async surplus(job) {
       await proveWhole(entries(job), job.move.tree, job.action)
-      const found = await surplus(target, { tree: job.move.tree, saved: job.found.paths, roots: held(job), choice: job.how })
+      const found = await surplus(target, job, context)
       doomed.set(job, found.doomed)
       for (const path of found.left) context.log(`left '${field(path)}': a cache, which the backup leaves out`)
       return found.doomed.map(({ shown }) => shown)

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import type { Exclusion } from '../../leftout.ts'
 import { type Marks, readMarks } from '../../marks.ts'
 import type { Snapshot } from '../../rows.ts'
 import { heedFuture, holdTag, partialTag, pick } from '../../snapshots.ts'
@@ -42,6 +43,8 @@ export type Stored = {
    * were read; `producer`: a stream; `unknown`: adopted.
    */
   readonly consistency: 'live' | 'vanished' | 'changed' | 'producer' | 'unknown'
+  /** Missing: a stream, or adopted. */
+  readonly excluded?: Exclusion
   readonly tools: { readonly kedge: string; readonly rsync?: string; readonly remote?: string }
   /** Owners, modes and devices lie in xattrs (rsync --fake-super), since no root wrote it. */
   readonly fake?: true

@@ -6,6 +6,7 @@ import { basename, dirname, join } from 'node:path'
 import { geteuid } from 'node:process'
 import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { type Exclusion, exclusionOf } from '../../leftout.ts'
 import { cacheDir, stateDir } from '../../paths.ts'
 import { type Control, connect } from '../../source/control.ts'
 import { presentPaths } from '../../source/paths.ts'
@@ -25,6 +26,7 @@ export type Source = {
   readonly patterns: readonly string[]
   /** Without those of caches. */
   readonly rules: readonly Rule[]
+  readonly excluded: Exclusion
   readonly control: string | undefined
   readonly end: () => Promise<void>
 }
@@ -94,11 +96,13 @@ export async function openSource(target: Target, paths: readonly string[], conte
 async function sourceOf(target: Target, paths: readonly string[], there: Probe | undefined, control: Control | undefined): Promise<Source> {
   const here = await rsyncVersion()
   const patterns = patternsOf(target)
+  const own = there ? [] : ownFolders(target, paths)
   return {
     both: { here, there, root: geteuid?.() === 0, without: new Set(lackingOf(there)) },
     paths,
     patterns,
-    rules: [...(there ? [] : folderRules(ownFolders(target, paths))), ...rulesOf(patterns, paths)],
+    rules: [...folderRules(own), ...rulesOf(patterns, paths)],
+    excluded: exclusionOf(target, patterns, own),
     control: control?.path,
     end: async () => control?.end(),
   }

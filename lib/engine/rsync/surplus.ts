@@ -3,14 +3,15 @@ import { type BigIntStats, readdirSync } from 'node:fs'
 import { rmdir, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { isCache } from '../../cachedir.ts'
-import type { Target } from '../../contract.ts'
+import type { RunContext, Target } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
-import { keptBack, leftOut, mounted, onMount } from '../../leftout.ts'
+import { guardUnknown, keptBack, leftOut, mounted, onMount } from '../../leftout.ts'
 import { selection } from '../../pattern.ts'
+import { held, type Job } from '../../restoring.ts'
 import type { CommandLine } from '../../rows.ts'
-import type { Choice } from '../../selection.ts'
 import { comment, quote, quoteBytes } from '../../shell.ts'
 import { isTooLong, statAt } from './entry.ts'
+import { type Found, treeOf } from './snapshots.ts'
 import { storeOf } from './store.ts'
 import { rsyncEnv } from './tool.ts'
 
@@ -23,15 +24,17 @@ const under = (folder: Buffer, name: Buffer): Buffer => Buffer.concat(folder.equ
 /** `left`: caches, which backups leave out, so that all that lies in them would look like surplus. */
 export type Surplus = { readonly doomed: readonly Doomed[]; readonly left: readonly string[] }
 
-/** Of a restore: its snapshot's tree and paths, and the paths that are restored of it. */
-type Restore = { readonly tree: string; readonly saved: readonly string[]; readonly roots: readonly string[]; readonly choice: Choice }
-
-/** A folder comes behind what is in it. Failure 'refused' when something must not go. */
-export async function surplus(target: Target, { tree, saved, roots, choice }: Restore): Promise<Surplus> {
-  const reasonOf = await leftOut(target, storeOf(target), rsyncEnv(target))
-  const selects = selection(choice.include, choice.exclude)
-  const stay = target.env.ONE_FILE_SYSTEM !== 'no'
-  const caches = target.env.EXCLUDE_CACHES !== 'no'
+/**
+ * What is not in the snapshot of a job, and is not left out by today's settings or by those of the snapshot. A folder comes behind what is in
+ * it. Failure 'refused' when something must not go.
+ */
+export async function surplus(target: Target, job: Job & { readonly found: Found }, context: RunContext): Promise<Surplus> {
+  const { found, how } = job
+  const { excluded, paths: saved } = found
+  const reasonOf = await leftOut(target, storeOf(target), rsyncEnv(target), excluded)
+  const selects = selection(how.include, how.exclude)
+  const stay = target.env.ONE_FILE_SYSTEM !== 'no' || excluded?.oneFileSystem !== false
+  const caches = target.env.EXCLUDE_CACHES !== 'no' || excluded?.caches !== false
   const doomed: Doomed[] = []
   const left: string[] = []
 
@@ -73,8 +76,8 @@ export async function surplus(target: Target, { tree, saved, roots, choice }: Re
     if (whole) doomed.push({ path, shown, folder })
     return whole
   }
-  for (const root of roots) {
-    const [at, beside] = [Buffer.from(root), Buffer.from(`${tree}${root === '/' ? '' : root}`)]
+  for (const root of held(job)) {
+    const [at, beside] = [Buffer.from(root), Buffer.from(`${treeOf(found)}${root === '/' ? '' : root}`)]
     const stat = statAt(at)
     if (!stat?.isDirectory() || !statAt(beside)?.isDirectory()) continue
     const link = linkAbove(root)
@@ -90,6 +93,7 @@ export async function surplus(target: Target, { tree, saved, roots, choice }: Re
     if (mount) throw keptBack(root, mount)
     visit(at, stat, beside)
   }
+  if (!excluded && doomed.length > 0) guardUnknown(found.id, 'nothing says what was left out when it was made', context)
   return { doomed, left }
 }
 

@@ -123,6 +123,7 @@ export function told(
       ...{ files, folders, bytes, transferred, added, linked, new: counts.new, changed: counts.changed },
       ...{ unreadable: unread.length, vanished },
     },
+    excluded: job.source.excluded,
     consistency: altered > 0 ? 'changed' : vanished > 0 ? 'vanished' : 'live',
     ...(!both.root && !both.without.has('X') && { fake: true as const }),
     seconds,
