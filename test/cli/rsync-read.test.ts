@@ -232,6 +232,29 @@ test('cat writes the bytes of any name, a folder as tar, and nothing that a link
   assert.equal((await kedge(m, ['cat', 'web1', `latest:${image}`])).status, 14)
 })
 
+test('cat of a file that is not what was saved writes nothing: 14', async (t) => {
+  const m = machine(t)
+  const source = path.join(m.dir, 'source')
+  fs.mkdirSync(source)
+  for (const name of ['cut', 'emptied', 'link', 'whole']) fs.writeFileSync(path.join(source, name), 'some text\n')
+  const web1 = newRsyncTarget(m, 'web1', { paths: [source] })
+  const tree = path.join(snapshotByHand(web1.root, '2026-01-01T010000Z', [source]), 'tree', source)
+  fs.truncateSync(path.join(tree, 'cut'), 4)
+  fs.truncateSync(path.join(tree, 'emptied'))
+  fs.rmSync(path.join(tree, 'link'))
+  fs.symlinkSync('whole', path.join(tree, 'link'))
+  for (const [name, why] of [
+    ['cut', /cannot read '.*\/cut' of snapshot '.*': it has 4 bytes in tree\/, saved were 10/],
+    ['emptied', /it has 0 bytes in tree\/, saved were 10/],
+    ['link', /it is something else in tree\//],
+  ] as const) {
+    const result = await kedge(m, ['cat', 'web1', `latest:${source}/${name}`])
+    assert.deepEqual([result.status, result.stdout], [14, ''], result.stderr)
+    assert.match(result.stderr, why)
+  }
+  assert.equal((await done(m, ['cat', 'web1', `latest:${source}/whole`])).stdout, 'some text\n')
+})
+
 test('two names that are shown alike are told, and none of them is taken', async (t) => {
   const { m, target, source } = house(t)
   fs.writeFileSync(Buffer.concat([Buffer.from(`${source}/`), Buffer.from('caf\xea', 'latin1')]), 'other')

@@ -1,9 +1,12 @@
 // One file of a snapshot, from its place in the store straight to the descriptor; a folder comes as tar.
 import { isUtf8 } from 'node:buffer'
+import { lstatSync } from 'node:fs'
 import type { VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { shortId } from '../../format.ts'
+import { hintFor } from '../../restoring.ts'
 import { comment, quote, quoteBytes } from '../../shell.ts'
+import { entryAt } from './entry.ts'
 import { locate } from './located.ts'
 import { pathBytes, typeOf } from './manifest.ts'
 import { chosen, treeOf } from './snapshots.ts'
@@ -26,6 +29,19 @@ export function catArgs(type: 'f' | 'd', path: Buffer): string[] {
 const fakeOwners =
   'the archive has the owners of the files in the store, which no root wrote: kedge restore gives back those that were saved'
 
+/** Why a file is not the one that was saved, without reading it; undefined also where only cat can tell. */
+function damageOf(file: string | Buffer, size: number): string | undefined {
+  try {
+    const stat = lstatSync(file, { throwIfNoEntry: false })
+    if (!stat) return undefined
+    if (!stat.isFile()) return 'it is something else in tree/'
+    return stat.size === size ? undefined : `it has ${stat.size} bytes in tree/, saved were ${size}`
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error
+    return undefined // with the store's path before it it may be too long
+  }
+}
+
 const cat: VerbOf<'cat'> = async function* (target, { snapshot, path }, context) {
   const found = await chosen(target, snapshot, context, path)
   const action = `read '${path}' of snapshot '${shortId(found.id)}'`
@@ -39,6 +55,8 @@ const cat: VerbOf<'cat'> = async function* (target, { snapshot, path }, context)
     yield { kind: 'command', command: `cd ${quote(treeOf(found))} && ${explain(target, command).command}` }
     return
   }
+  const damage = line.type === 'f' ? damageOf(entryAt(treeOf(found), line.path), line.size) : undefined
+  if (damage) throw new Failure('damaged', `cannot ${action}: ${damage}`, { hint: hintFor('damaged') })
   if (notice) context.warn(notice)
   const child = startTool(target, command, context, { stdout: context.output, cwd: treeOf(found) })
   try {

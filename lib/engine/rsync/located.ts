@@ -20,8 +20,8 @@ export function seenFrom(path: string): (text: string) => 'itself' | 'below' | u
 }
 
 /** The line of a path; Failure `empty` where the snapshot has none, `misuse` where several names are shown like it. */
-export async function locate(found: Found, path: string): Promise<Pick<Line, 'path' | 'type'>> {
-  if (path === '/') return { path: '.', type: 'd' }
+export async function locate(found: Found, path: string): Promise<Pick<Line, 'path' | 'type' | 'size'>> {
+  if (path === '/') return { path: '.', type: 'd', size: 0 }
   const where = seenFrom(path)
   const lines: Line[] = []
   for await (const batch of readManifest(manifestOf(found), (text) => where(text) === 'itself')) {
