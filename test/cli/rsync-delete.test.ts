@@ -1,5 +1,6 @@
 // restore --in-place --delete: what the store has lost, or never had, is no reason to delete it.
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -116,4 +117,43 @@ test('what the backup left out stays, whatever the settings say by now: 15', asy
     assert.match(forced.stderr, /guard 'excludes' overridden/)
     assert.equal(fs.existsSync(db), false)
   })
+})
+
+test('a path that is too long to look at, here or in the store, is named, and nothing of it is deleted', async (t) => {
+  const m = machine(t)
+  const source = path.join(m.dir, 'source')
+  const steps = Array.from({ length: 21 }, () => 'd'.repeat(200))
+  // In the store its path is longer than here: a folder that fits in both, and a name in it that fits here only.
+  let deep = path.join(source, 'near')
+  while (deep.length < 3900) deep += `/${'d'.repeat(Math.min(200, 3949 - deep.length))}`
+  const here = `${deep}/${'n'.repeat(4074 - deep.length)}`
+  const inDeep = (script: string, ...folders: string[]) =>
+    execFileSync('sh', ['-ec', `for f; do mkdir -p "$f"; cd -P "$f" 2> /dev/null || cd "$f"; done; ${script}`, 'sh', ...folders], {
+      cwd: source,
+    })
+  fs.mkdirSync(deep, { recursive: true })
+  for (const name of ['f', 'far/f']) {
+    fs.mkdirSync(path.dirname(path.join(source, name)), { recursive: true })
+    fs.writeFileSync(path.join(source, name), 'saved\n')
+  }
+  newRsyncTarget(m, 'web1', { paths: [source] })
+  await done(m, ['init', 'web1'])
+  await done(m, ['backup', 'web1'])
+  try {
+    fs.writeFileSync(here, 'mine\n')
+    inDeep('echo mine > mine', 'far', ...steps)
+    inDeep('echo mine > mine', 'surplus', ...steps)
+    fs.writeFileSync(path.join(source, 'new'), 'new\n')
+    const explained = await done(m, ['restore', 'web1', '--in-place', '--delete', '--explain'])
+    assert.deepEqual(explained.stdout.match(/^# left, since its path is too long to look at: /gm)?.length, 3)
+    for (const mode of [['-n'], []]) {
+      const { rows, stderr } = await done(m, ['restore', 'web1', '--in-place', '--delete', '--json', ...mode])
+      assert.equal(stderr.match(/left '.*': its path is too long to look at$/gm)?.length, 3, stderr)
+      assert.equal((rows[0] as Restored).deleted, 1)
+    }
+    assert.ok(fs.existsSync(here) && !fs.existsSync(path.join(source, 'new')))
+    for (const top of ['far', 'surplus']) assert.equal(String(inDeep('cat mine', top, ...steps)), 'mine\n')
+  } finally {
+    execFileSync('rm', ['-rf', source])
+  }
 })

@@ -86,6 +86,7 @@ function handOf(target: Target, context: RunContext): Hand<Planned> {
       const found = await surplus(target, job, context)
       doomed.set(job, found.doomed)
       for (const path of found.left) context.log(`left '${field(path)}': a cache, which the backup leaves out`)
+      for (const path of found.long) context.warn(`left '${field(path)}': its path is too long to look at`)
       return found.doomed.map(({ shown }) => shown)
     },
     async bring(job, { bytes }) {

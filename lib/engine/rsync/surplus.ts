@@ -1,5 +1,5 @@
 // restore --in-place --delete: what lies in the restored paths and not in the snapshot, found by reading both folders side by side.
-import { type BigIntStats, readdirSync } from 'node:fs'
+import { type BigIntStats, lstatSync, readdirSync } from 'node:fs'
 import { rmdir, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { isCache } from '../../cachedir.ts'
@@ -21,8 +21,11 @@ export type Doomed = { readonly path: Buffer; readonly shown: string; readonly f
 const slash = Buffer.from('/')
 const under = (folder: Buffer, name: Buffer): Buffer => Buffer.concat(folder.equals(slash) ? [slash, name] : [folder, slash, name])
 
-/** `left`: caches, which backups leave out, so that all that lies in them would look like surplus. */
-export type Surplus = { readonly doomed: readonly Doomed[]; readonly left: readonly string[] }
+/**
+ * `left`: caches, which backups leave out, so that all that lies in them would look like surplus; `long`: paths that the system does not take,
+ * here or in the store, so that nothing is known of them.
+ */
+export type Surplus = { readonly doomed: readonly Doomed[]; readonly left: readonly string[]; readonly long: readonly string[] }
 
 /**
  * What is not in the snapshot of a job, and is not left out by today's settings or by those of the snapshot. A folder comes behind what is in
@@ -37,6 +40,7 @@ export async function surplus(target: Target, job: Job & { readonly found: Found
   const caches = target.env.EXCLUDE_CACHES !== 'no' || excluded?.caches !== false
   const doomed: Doomed[] = []
   const left: string[] = []
+  const long: string[] = []
 
   /** Whether all of it goes. `kept`: the folder of the snapshot beside it; undefined: it has none. */
   const visit = (path: Buffer, stat: BigIntStats, kept: Buffer | undefined): boolean => {
@@ -55,12 +59,13 @@ export async function surplus(target: Target, job: Job & { readonly found: Found
     if (folder) {
       for (const name of readdirSync(path, { encoding: 'buffer' }).sort(Buffer.compare)) {
         const [at, beside] = [under(path, name), kept && under(kept, name)]
-        const inner = statAt(at)
         // What the store cannot name it may hold all the same; what cannot be named here cannot be deleted.
         if (isTooLong(at) || (beside && isTooLong(beside))) {
+          if (selects(at.toString('utf8'), true)) long.push(at.toString('utf8'))
           whole = false
           continue
         }
+        const inner = statAt(at)
         if (!inner) continue // gone meanwhile
         const other = beside && statAt(beside)
         if (other && !inner.isDirectory()) continue
@@ -78,6 +83,10 @@ export async function surplus(target: Target, job: Job & { readonly found: Found
   }
   for (const root of held(job)) {
     const [at, beside] = [Buffer.from(root), Buffer.from(`${treeOf(found)}${root === '/' ? '' : root}`)]
+    if (isTooLong(at) || isTooLong(beside)) {
+      long.push(root)
+      continue
+    }
     const stat = statAt(at)
     if (!stat?.isDirectory() || !statAt(beside)?.isDirectory()) continue
     const link = linkAbove(root)
@@ -94,7 +103,7 @@ export async function surplus(target: Target, job: Job & { readonly found: Found
     visit(at, stat, beside)
   }
   if (!excluded && doomed.length > 0) guardUnknown(found.id, 'nothing says what was left out when it was made', context)
-  return { doomed, left }
+  return { doomed, left, long }
 }
 
 /** The topmost link among the folders above a path. */
@@ -120,10 +129,11 @@ export async function remove(doomed: readonly Doomed[]): Promise<number> {
 }
 
 /** The same by hand. */
-export const removal = ({ doomed, left }: Surplus): CommandLine[] => [
+export const removal = ({ doomed, left, long }: Surplus): CommandLine[] => [
   comment(
     doomed.length > 0 ? '--delete: what lies there now and is not in the snapshot' : '--delete: all that lies there now is in the snapshot',
   ),
   ...left.map((path) => comment(`left, being a cache: ${quote(path)}`)),
+  ...long.map((path) => comment(`left, since its path is too long to look at: ${quote(path)}`)),
   ...doomed.map(({ path, folder }): CommandLine => ({ kind: 'command', command: `${folder ? 'rmdir' : 'rm -f'} ${quoteBytes(path)}` })),
 ]
