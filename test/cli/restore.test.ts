@@ -336,3 +336,49 @@ test('--delete is refused where what the backup left out is not known: the exclu
   assert.match(forced.stderr, /guard 'excludes' overridden/)
   assert.equal(fs.existsSync(db), false)
 })
+
+test('in place nothing is written through a link where a folder was saved', async (t) => {
+  const m = machine(t)
+  const source = path.join(m.dir, 'source')
+  const [link, other] = [path.join(source, 'p/link'), path.join(m.dir, 'other')]
+  fs.mkdirSync(path.join(link, 'x'), { recursive: true })
+  fs.writeFileSync(path.join(link, 'x/f'), 'saved\n')
+  await makeStore(m, newTarget(m, 'web1', { paths: [source] }))
+  await done(m, ['backup', 'web1'])
+  fs.mkdirSync(path.join(other, 'x'), { recursive: true })
+  fs.writeFileSync(path.join(other, 'x/f'), 'of another folder\n')
+  fs.rmSync(link, { recursive: true })
+  fs.symlinkSync(other, link)
+  for (const what of [[`latest:${link}/x/f`], [`latest:${link}/x`], ['--include', 'f'], [`latest:${source}/p`, '--include', 'x']]) {
+    for (const mode of [['-n'], []]) {
+      const result = await kedge(m, ['restore', 'web1', '--in-place', ...mode, ...what])
+      assert.equal(result.status, 15, `${what.join(' ')}: ${result.stderr}`)
+      assert.match(result.stderr, /refusing to restore '.*' in place: '.*\/p\/link' is a link to a folder/)
+      assert.equal(fs.readFileSync(path.join(other, 'x/f'), 'utf8'), 'of another folder\n')
+    }
+  }
+  await done(m, ['restore', 'web1', '--in-place', `latest:${source}/p`])
+  assert.equal(fs.readFileSync(path.join(link, 'x/f'), 'utf8'), 'saved\n', 'the folder comes back in place of the link')
+  assert.equal(fs.readFileSync(path.join(other, 'x/f'), 'utf8'), 'of another folder\n')
+})
+
+test('a link above a saved path stays one: a part is restored through it, all of it is refused', async (t) => {
+  const m = machine(t)
+  const link = path.join(m.dir, 'link')
+  const file = path.join(link, 'saved/f')
+  fs.mkdirSync(path.join(m.dir, 'real/saved'), { recursive: true })
+  fs.symlinkSync('real', link)
+  fs.writeFileSync(file, 'saved\n')
+  await makeStore(m, newTarget(m, 'web1', { paths: [path.dirname(file)] }))
+  await done(m, ['backup', 'web1'])
+  fs.writeFileSync(file, 'newer\n')
+  for (const what of ['latest', `latest:${m.dir}`]) {
+    const result = await kedge(m, ['restore', 'web1', '--in-place', what])
+    assert.equal(result.status, 15, result.stderr)
+    assert.match(result.stderr, /'.*\/link' is a link to a folder/)
+  }
+  assert.equal(fs.readFileSync(file, 'utf8'), 'newer\n')
+  await done(m, ['restore', 'web1', '--in-place', `latest:${path.dirname(file)}`])
+  assert.equal(fs.readFileSync(file, 'utf8'), 'saved\n')
+  assert.ok(fs.lstatSync(link).isSymbolicLink())
+})

@@ -351,8 +351,8 @@ test('--delete is refused where options of the backup choose files, on another f
     assert.ok(fs.existsSync(path.join(moved, 'er/other')))
     fs.rmSync(path.join(moved, 'er'), { recursive: true })
     const plain = await kedge(m, ['restore', 'web1', '--in-place', `latest:${deep}/er`])
-    assert.equal(plain.status, 1, plain.stderr)
-    assert.match(plain.stderr, /'.*\/deep' is a link to a folder, and rsync writes through none/)
+    assert.equal(plain.status, 15, plain.stderr)
+    assert.match(plain.stderr, /'.*\/deep' is a link to a folder/)
     assert.match(plain.stderr, /hint: restore with --to, and move it from there/)
     fs.rmSync(deep)
     fs.renameSync(path.join(m.dir, 'aside'), deep)
@@ -592,3 +592,50 @@ for (const rsync of rsyncs())
       assert.match(printed.stdout, /rsync -aHAXS --numeric-ids --fake-super .* localhost:/)
     })
   })
+
+for (const rsync of rsyncs()) {
+  test(`in place nothing is written through a link where a folder was saved: rsync ${rsync.version}`, async (t) => {
+    const m = machine(t, undefined, rsync)
+    const source = path.join(m.dir, 'source')
+    const [link, other] = [path.join(source, 'p/link'), path.join(m.dir, 'other')]
+    fs.mkdirSync(path.join(link, 'x'), { recursive: true })
+    fs.writeFileSync(path.join(link, 'x/f'), 'saved\n')
+    newRsyncTarget(m, 'web1', { paths: [source] })
+    await done(m, ['init', 'web1'])
+    await done(m, ['backup', 'web1'])
+    fs.mkdirSync(path.join(other, 'x'), { recursive: true })
+    fs.writeFileSync(path.join(other, 'x/f'), 'of another folder\n')
+    fs.rmSync(link, { recursive: true })
+    fs.symlinkSync(other, link)
+    for (const what of [[`latest:${link}/x/f`], [`latest:${link}/x`], ['--include', 'f'], [`latest:${source}/p`, '--include', 'x']]) {
+      for (const mode of [['-n'], []]) {
+        const result = await kedge(m, ['restore', 'web1', '--in-place', ...mode, ...what])
+        assert.equal(result.status, 15, `${what.join(' ')}: ${result.stderr}`)
+        assert.match(result.stderr, /refusing to restore '.*' in place: '.*\/p\/link' is a link to a folder/)
+        assert.equal(fs.readFileSync(path.join(other, 'x/f'), 'utf8'), 'of another folder\n')
+      }
+    }
+    await done(m, ['restore', 'web1', '--in-place', `latest:${source}/p`])
+    assert.equal(fs.readFileSync(path.join(link, 'x/f'), 'utf8'), 'saved\n', 'the folder comes back in place of the link')
+    assert.equal(fs.readFileSync(path.join(other, 'x/f'), 'utf8'), 'of another folder\n')
+  })
+}
+
+test('of a path that was saved through a link nothing is restored in place', async (t) => {
+  const m = machine(t)
+  const real = path.join(m.dir, 'real')
+  const saved = path.join(m.dir, 'link/saved')
+  fs.mkdirSync(path.join(real, 'saved'), { recursive: true })
+  fs.symlinkSync('real', path.join(m.dir, 'link'))
+  fs.writeFileSync(path.join(saved, 'f'), 'saved\n')
+  newRsyncTarget(m, 'web1', { paths: [saved] })
+  await done(m, ['init', 'web1'])
+  await done(m, ['backup', 'web1'])
+  fs.writeFileSync(path.join(saved, 'f'), 'newer\n')
+  for (const what of ['latest', `latest:${m.dir}`, `latest:${saved}`, `latest:${saved}/f`]) {
+    const result = await kedge(m, ['restore', 'web1', '--in-place', what])
+    assert.equal(result.status, 15, `${what}: ${result.stderr}`)
+    assert.match(result.stderr, /'.*\/link' is a link to a folder/)
+  }
+  assert.equal(fs.readFileSync(path.join(saved, 'f'), 'utf8'), 'newer\n')
+})

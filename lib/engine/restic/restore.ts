@@ -5,6 +5,7 @@ import { Failure } from '../../failure.ts'
 import { checkEmpty } from '../../place.ts'
 import { checkSingle, type Hand, howTo, type Job, planRestore, restoring, type Tally, tally } from '../../restoring.ts'
 import { heedFuture } from '../../snapshots.ts'
+import { checkedLinks, checkLinks } from '../../throughlinks.ts'
 import { onSnapshot } from './byhand.ts'
 import { extract, type How, onlyReadable, restoreArgs } from './extract.ts'
 import { snapshotsOf } from './snapshots.ts'
@@ -37,6 +38,7 @@ const restore: VerbOf<'restore'> = async function* (target, options, context) {
     context,
   )
   const jobs = planRestore(target, options, snapshots).map((job) => ({ ...job, how: { ...job.how, unlocked } }))
+  if (options.to === undefined) for (const job of jobs) checkLinks(job, job.how.delete)
   yield* restoring(target, options, jobs, handOf(target, restic, context), context)
 }
 export default restore
@@ -44,7 +46,7 @@ export default restore
 function handOf(target: Target, restic: Version, context: RunContext): Hand<Planned> {
   const entries = ({ snapshot, how, path }: Planned) => chosen(target, snapshot.id, how, path, context)
   return {
-    count: (job) => tally(entries(job)),
+    count: (job) => tally(job.how.to === '/' ? checkedLinks(entries(job), job, has(restic, 'restoreDryRun')) : entries(job)),
     bytesOnDisk: (job) => bytesOnDisk(entries(job)),
     surplus: (job) => surplus(target, restoreArgs(target, job.snapshot.id, { ...job.how, preview: true }, restic), job, context),
     async bring(job, counted: Tally) {

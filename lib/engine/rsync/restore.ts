@@ -8,6 +8,7 @@ import { checkEmpty } from '../../place.ts'
 import { checkSingle, type Hand, planRestore, restoring, tally } from '../../restoring.ts'
 import { heedFuture } from '../../snapshots.ts'
 import { isRemote } from '../../source/ssh.ts'
+import { checkedLinks, checkLinks } from '../../throughlinks.ts'
 import { bring, listArgs, makeRoom, moveOf, pathArgs } from './bring.ts'
 import { restoredByHand } from './byhand.ts'
 import { overlong } from './overlong.ts'
@@ -33,6 +34,7 @@ const restore: VerbOf<'restore'> = async function* (target, options, context) {
   const jobs: Planned[] = []
   for (const job of planRestore(target, options, rows)) {
     const found = of(job.snapshot)
+    if (job.how.to === '/' && !isRemote(target)) checkLinks(job, true)
     // rsync 3.5 does not look into folders with too long a path: what cannot be named is left out, and the rest is named.
     const long = await overlong(found, treeOf(found))
     const listed = patterns || long.unnamed.length + long.named.length > 0
@@ -72,10 +74,11 @@ function realPlace(path: string): string {
 function handOf(target: Target, context: RunContext): Hand<Planned> {
   const doomed = new Map<Planned, readonly Doomed[]>()
   const entries = ({ found, how, path }: Planned) => selected(found, how, path)
+  const listed = (job: Planned) => (job.move.inPlace && !job.route.paths ? checkedLinks(entries(job), job) : entries(job))
   return {
     async count(job) {
       let devices = 0
-      const counted = await tally(counting(entries(job), (line) => (devices += isDevice(line) ? 1 : 0)))
+      const counted = await tally(counting(listed(job), (line) => (devices += isDevice(line) ? 1 : 0)))
       if (devices > 0 && process.geteuid?.() !== 0)
         context.warn(`${many(devices, 'device is', 'devices are')} left out: only root can make them`, 'permission')
       return counted
@@ -104,7 +107,10 @@ function handOf(target: Target, context: RunContext): Hand<Planned> {
   }
 }
 
-async function* counting(entries: AsyncIterable<Selected[]>, see: (line: Selected['line']) => void): AsyncGenerator<Selected[]> {
+async function* counting(
+  entries: AsyncIterable<readonly Selected[]>,
+  see: (line: Selected['line']) => void,
+): AsyncGenerator<readonly Selected[]> {
   for await (const batch of entries) {
     for (const { line } of batch) see(line)
     yield batch

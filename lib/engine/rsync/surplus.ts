@@ -1,10 +1,8 @@
 // restore --in-place --delete: what lies in the restored paths and not in the snapshot, found by reading both folders side by side.
-import { type BigIntStats, lstatSync, readdirSync } from 'node:fs'
+import { type BigIntStats, readdirSync } from 'node:fs'
 import { rmdir, unlink } from 'node:fs/promises'
-import { dirname } from 'node:path'
 import { isCache } from '../../cachedir.ts'
 import type { RunContext, Target } from '../../contract.ts'
-import { Failure } from '../../failure.ts'
 import { guardUnknown, keptBack, leftOut, mounted, onMount } from '../../leftout.ts'
 import { selection } from '../../pattern.ts'
 import { held, type Job } from '../../restoring.ts'
@@ -89,28 +87,12 @@ export async function surplus(target: Target, job: Job & { readonly found: Found
     }
     const stat = statAt(at)
     if (!stat?.isDirectory() || !statAt(beside)?.isDirectory()) continue
-    const link = linkAbove(root)
-    if (link !== undefined)
-      throw new Failure(
-        'refused',
-        `refusing to delete in '${root}': '${link}' is a link to a folder, which may be another one than was saved`,
-        {
-          hint: 'restore with --to, and move it from there',
-        },
-      )
     const mount = stay ? mounted(root, saved) : undefined
     if (mount) throw keptBack(root, mount)
     visit(at, stat, beside)
   }
   if (!excluded && doomed.length > 0) guardUnknown(found.id, 'nothing says what was left out when it was made', context)
   return { doomed, left, long }
-}
-
-/** The topmost link among the folders above a path. */
-export function linkAbove(path: string): string | undefined {
-  let found: string | undefined
-  for (let at = dirname(path); at !== '/'; at = dirname(at)) if (statAt(at)?.isSymbolicLink()) found = at
-  return found
 }
 
 /** Deletes them; gives how many. What was put into a folder meanwhile stays, and the folder with it. */
