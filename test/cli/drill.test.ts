@@ -5,7 +5,6 @@ import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Drilled, RunRow } from '../../lib/rows.ts'
-import { cheapen } from '../cheap.ts'
 import {
   done,
   fake,
@@ -21,6 +20,7 @@ import {
   restics,
   start,
 } from '../harness.ts'
+import { initStore } from '../store.ts'
 
 type Place = { m: Machine; web1: NewTarget; source: string; files: string[] }
 
@@ -33,8 +33,7 @@ async function place(t: TestContext, tool: Restic): Promise<Place> {
   growTree(source)
   fs.writeFileSync(path.join(source, '-dash and "quotes" $(x)'), 'dash\n')
   const files = fs.readdirSync(source, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
-  await restic(m, web1, ['init', '-q'])
-  cheapen(web1.repository, web1.password)
+  await initStore(m, web1)
   await restic(m, web1, ['backup', '-q', '--tag', 'kedge:web1', source])
   return { m, web1, source, files: files.map((entry) => path.join(entry.parentPath, entry.name)).sort() }
 }
@@ -185,8 +184,7 @@ test('what a drill compares with, and what it leaves', async (t) => {
   await t.test('an empty snapshot is no success', async () => {
     const empty = newTarget(m, 'empty')
     fs.mkdirSync(path.join(m.dir, 'nothing'))
-    await restic(m, empty, ['init', '-q'])
-    cheapen(empty.repository, empty.password)
+    await initStore(m, empty)
     assert.equal((await kedge(m, ['drill', 'empty'])).status, 1)
     await restic(m, empty, ['backup', '-q', '--tag', 'kedge:empty', path.join(m.dir, 'nothing')])
     const result = await kedge(m, ['drill', 'empty'])
@@ -200,8 +198,7 @@ test('what a drill compares with, and what it leaves', async (t) => {
     fs.mkdirSync(folder)
     fs.writeFileSync(Buffer.concat([Buffer.from(`${folder}/caf`), Buffer.from([0xe9])]), 'latin1\n')
     fs.writeFileSync(path.join(folder, 'plain'), 'plain\n')
-    await restic(m, odd, ['init', '-q'])
-    cheapen(odd.repository, odd.password)
+    await initStore(m, odd)
     await restic(m, odd, ['backup', '-q', '--tag', 'kedge:odd', folder])
     const result = await done(m, ['drill', 'odd', '--json'])
     assert.deepEqual((result.rows[0] as Drilled).sample, [path.join(folder, 'plain')])

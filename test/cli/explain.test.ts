@@ -4,7 +4,6 @@ import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Match, Snapshot } from '../../lib/rows.ts'
-import { cheapen } from '../cheap.ts'
 import {
   done,
   envText,
@@ -20,7 +19,7 @@ import {
   restics,
   startProgram,
 } from '../harness.ts'
-import { makeStore } from '../store.ts'
+import { initStore, makeStore } from '../store.ts'
 
 const odd = 'a "b" \\ * [x] ü & $(y).txt'
 const stream = 'app.sql'
@@ -166,8 +165,7 @@ test('init by hand makes a repository and pins it; of a pinned target nothing is
 test('adoption by hand takes in what kedge would: by the filter, and not what another target has', async (t) => {
   const m = machine(t)
   const web1 = newTarget(m, 'web.1', { paths: [m.home] })
-  await restic(m, web1, ['init', '-q'])
-  cheapen(web1.repository, web1.password)
+  await initStore(m, web1)
   fs.writeFileSync(path.join(m.home, 'a'), 'a')
   const sets: [host: string, tags: string[]][] = [
     ['h', []],

@@ -4,8 +4,8 @@ import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { successor } from '../../lib/engine/restic/hold.ts'
 import type { Marked, Snapshot } from '../../lib/rows.ts'
-import { cheapen } from '../cheap.ts'
 import { done, kedge, type Machine, machine, type NewTarget, newest, newTarget, type Restic, restic, restics } from '../harness.ts'
+import { initStore } from '../store.ts'
 
 type Raw = { id: string; time: string; tags: string[]; original?: string }
 
@@ -20,9 +20,7 @@ type Place = { m: Machine; web1: NewTarget; source: string; ids: readonly [strin
 async function template(t: TestContext): Promise<Made> {
   const m = machine(t, restics()[0])
   const web1 = newTarget(m, 'web1')
-  await restic(m, web1, ['init', '-q'])
-  cheapen(web1.repository, web1.password)
-  const { id: store } = JSON.parse((await restic(m, web1, ['cat', 'config'])).stdout) as { id: string }
+  const store = await initStore(m, web1)
   const source = path.join(m.dir, 'source')
   fs.mkdirSync(source)
   for (const day of ['1', '2', '3']) {

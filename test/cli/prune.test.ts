@@ -10,8 +10,8 @@ import { parseKeep } from '../../lib/keeprules.ts'
 import { sourceOf } from '../../lib/kept.ts'
 import type { PlanLine, Pruned, RunRow, SimulatedDay, Snapshot } from '../../lib/rows.ts'
 import { othersOf } from '../../lib/snapshots.ts'
-import { cheapen } from '../cheap.ts'
 import { done, kedge, type Machine, machine, type NewTarget, newest, newTarget, type Restic, restic, restics, start } from '../harness.ts'
+import { initStore } from '../store.ts'
 
 type Made = { repository: string; source: string; store: string; ids: Record<string, string> }
 type Place = { m: Machine; web1: NewTarget }
@@ -26,8 +26,7 @@ async function template(t: TestContext): Promise<Made> {
   const web1 = newTarget(m, 'web1')
   const source = path.join(m.dir, 'source')
   fs.mkdirSync(source)
-  await restic(m, web1, ['init', '-q'])
-  cheapen(web1.repository, web1.password)
+  const store = await initStore(m, web1)
   for (const day of days) {
     fs.writeFileSync(path.join(source, 'note'), noteOf(day))
     await restic(m, web1, ['backup', '-q', '--tag', 'kedge:web1', '--time', `2024-03-${day} 10:00:00`, source])
@@ -39,8 +38,7 @@ async function template(t: TestContext): Promise<Made> {
     return Object.fromEntries(all.map(({ id, time, tags }) => [tags[0] === 'kedge:web1' ? time.slice(8, 10) : 'other', id]))
   }
   await restic(m, web1, ['tag', '-q', '--add', 'kedge:hold', (await listed())['02'] as string])
-  const config = JSON.parse((await restic(m, web1, ['cat', 'config'])).stdout) as { id: string }
-  return { repository: web1.repository, source, store: config.id, ids: await listed() }
+  return { repository: web1.repository, source, store, ids: await listed() }
 }
 
 const inStore = (target: NewTarget) => fs.readdirSync(path.join(target.repository, 'snapshots')).sort()

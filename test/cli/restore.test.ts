@@ -3,7 +3,6 @@ import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Restored, RunRow } from '../../lib/rows.ts'
-import { cheapen } from '../cheap.ts'
 import {
   dist,
   done,
@@ -21,7 +20,7 @@ import {
   sameTree,
   startProgram,
 } from '../harness.ts'
-import { makeStore } from '../store.ts'
+import { initStore, makeStore } from '../store.ts'
 
 type Place = { m: Machine; web1: NewTarget; source: string; fresh: () => string }
 
@@ -32,8 +31,7 @@ async function place(t: TestContext, tool: Restic): Promise<Place> {
   const web1 = newTarget(m, 'web1', { paths: [source], exclude: ['*.cache'], scripts: { 'streams/app.sql': 'echo dump' } })
   fs.mkdirSync(source)
   growTree(source)
-  await restic(m, web1, ['init', '-q'])
-  cheapen(web1.repository, web1.password)
+  await initStore(m, web1)
   await restic(m, web1, ['backup', '-q', '--tag', 'kedge:web1', '--host', 'box', source])
   await restic(m, web1, ['backup', '-q', '--tag', 'kedge:web1,stream:app.sql', '--stdin', '--stdin-filename', 'app.sql'], {
     input: 'a dump\n',

@@ -104,7 +104,7 @@ export function contract<T extends Made>(bench: Bench<T>): void {
     const { machine, source, target } = await house(t)
     const { secrets } = sharing(target)
     const other = newTarget(machine, 'other', { paths: [source], ...(secrets && { secrets }) })
-    await done(machine, ['init', 'other'])
+    await bench.store(machine, other)
     fs.renameSync(place(target), `${place(target)}.away`)
     fs.renameSync(place(other), place(target))
     const result = await kedge(machine, ['backup', 'web1'])
