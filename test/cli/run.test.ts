@@ -340,16 +340,19 @@ test('no more run at a time than --jobs says, four without', limit, async (t) =>
   for (let i = 0; i < 6; i++) plain(m, `web${i}`)
   const running = path.join(m.dir, 'running')
   fs.mkdirSync(running)
-  // Each is there for so long that all that may run meet, and says how many it met.
-  const script = `mkdir ${running}/$KEDGE_CONTEXT; sleep 0.3; ls ${running} | wc -l; rmdir ${running}/$KEDGE_CONTEXT`
-  const most = async (...options: string[]) => {
+  // Each stays until as many as may run have met, and then so long that one too many would come, and says how many it met.
+  const most = async (wanted: number, ...options: string[]) => {
+    const met = path.join(m.dir, `met${wanted}`)
+    const script = `mkdir ${running}/$KEDGE_CONTEXT; i=0
+      until [ -e ${met} ] || [ $i -ge 300 ]; do [ $(ls ${running} | wc -l) -lt ${wanted} ] || : >${met}; i=$((i+1)); sleep 0.1; done
+      sleep 0.3; ls ${running} | wc -l; rmdir ${running}/$KEDGE_CONTEXT`
     const { lines } = await done(m, ['run', '--all', '-q', ...options, '--', 'sh', '-c', script])
     assert.equal(lines.length, 6)
     return Math.max(...lines.map(Number))
   }
-  assert.equal(await most('-j', '2'), 2)
-  assert.equal(await most(), 4)
-  assert.equal(await most('--jobs=1'), 1)
+  assert.equal(await most(2, '-j', '2'), 2)
+  assert.equal(await most(4), 4)
+  assert.equal(await most(1, '--jobs=1'), 1)
 })
 
 test('--grouped prints each target’s output as a whole, from a file that has no name left', limit, async (t) => {

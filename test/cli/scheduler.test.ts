@@ -179,7 +179,10 @@ test('a digest that came due while the machine was off is sent once', async (t) 
 test('no more runs at a time than --jobs, and of one target never more than one', async (t) => {
   const m = machine(t)
   const log = path.join(m.dir, 'log')
-  const script = (name: string) => `echo "+ ${name}" >>${log}; sleep 0.4; echo "- ${name}" >>${log}`
+  // The first stays until there was a second; each stays so long that a third would come.
+  const script = (name: string) => `echo "+ ${name}" >>${log}; i=0
+    until [ "$(grep -c '^+' ${log})" -ge 2 ] || [ $i -ge 300 ]; do i=$((i+1)); sleep 0.1; done
+    sleep 0.4; echo "- ${name}" >>${log}`
   for (const name of ['a', 'b', 'c', 'd']) skipping(m, name, script(name))
   const prune = path.join(m.config, 'targets', 'a')
   fake(prune, 'hooks/before-prune', `${script('a')}\nexit 77`)

