@@ -23,6 +23,8 @@ export type Bench<T extends Made> = {
   locks: (machine: Machine, target: T) => Promise<number>
   /** Makes and pins a store that opens quickly, as init does, for many runs in little time. */
   store: (machine: Machine, target: T) => Promise<void>
+  /** Makes a store that init made open quickly. */
+  quicken?: (target: T) => void
   /** A lock in the store that keeps this verb out, held until the test's end. */
   held: { verb: string; hold: (machine: Machine, target: T) => Promise<void> }
   /** What a backup meets that cannot be opened, by its name: the status, and a target that has it, made from a good one. */
@@ -37,7 +39,7 @@ export type House<T> = { machine: Machine; source: string; target: T }
 
 /** A machine with a tree, a target for it, and its store. With `tree` the store is made by init. */
 export const houseOf =
-  <T extends Made>({ machine: newMachine, target: newTarget, store }: Bench<T>) =>
+  <T extends Made>({ machine: newMachine, target: newTarget, store, quicken }: Bench<T>) =>
   async (t: TestContext, options: TargetOptions & { tree?: boolean } = {}): Promise<House<T>> => {
     const machine = newMachine(t)
     const source = path.join(machine.dir, 'source')
@@ -45,8 +47,10 @@ export const houseOf =
     if (options.tree) growTree(source)
     else fs.writeFileSync(path.join(source, 'file'), 'some bytes\n')
     const target = newTarget(machine, 'web1', { paths: [source], ...options })
-    if (options.tree) await done(machine, ['init', 'web1'])
-    else await store(machine, target)
+    if (options.tree) {
+      await done(machine, ['init', 'web1'])
+      quicken?.(target)
+    } else await store(machine, target)
     return { machine, source, target }
   }
 

@@ -1,14 +1,15 @@
-// The contract of engines, on restic in each version, and what restic alone has: snapshots of several targets in one repository.
+// The contract of engines on restic, and what restic alone has: snapshots of several targets in one repository.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { test } from 'node:test'
 import type { PlanLine, StoreRow } from '../../lib/rows.ts'
-import { done, kedge, machine, type NewTarget, newTarget, restic, restics } from '../harness.ts'
+import { cheapen } from '../cheap.ts'
+import { done, kedge, machine, type NewTarget, newTarget, type Restic, restic } from '../harness.ts'
 import { makeStore } from '../store.ts'
 import { type Bench, houseOf, rows, snapshots } from './bench.ts'
 import { contract } from './contract.ts'
 
-for (const version of restics()) {
+export function resticContract(version: Restic): void {
   const bench: Bench<NewTarget> = {
     name: `restic ${version.version}`,
     machine: (t) => machine(t, version),
@@ -17,6 +18,7 @@ for (const version of restics()) {
     sharing: ({ repository, password }) => ({ env: { RESTIC_REPOSITORY: repository }, secrets: { RESTIC_PASSWORD: password } }),
     locks: async (house, target) => (await restic(house, target, ['list', 'locks', '--no-lock'])).lines.length,
     store: makeStore,
+    quicken: ({ repository, password }) => cheapen(repository, password),
     held: {
       verb: 'check',
       // A backup that waits for stdin holds a shared lock, which keeps the exclusive one of a check out.
@@ -41,7 +43,7 @@ for (const version of restics()) {
       },
       'an unreachable one': {
         status: 13,
-        options: () => ({ env: { RESTIC_REPOSITORY: 'rest:http://127.0.0.1:9/', STORE_ID: 'x', CONNECT_TIMEOUT: '3s' } }),
+        options: () => ({ env: { RESTIC_REPOSITORY: 'rest:http://127.0.0.1:9/', STORE_ID: 'x', CONNECT_TIMEOUT: '1s' } }),
       },
     },
   }

@@ -1,0 +1,4 @@
+import { newest } from '../harness.ts'
+import { resticContract } from './resticcontract.ts'
+
+resticContract(newest())
