@@ -28,8 +28,10 @@ async function saved(t: TestContext, tool?: Restic): Promise<Made> {
   const m = machine(t, tool)
   const source = path.join(m.dir, 'source')
   fs.mkdirSync(source)
-  const web1 = newTarget(m, 'web1', { paths: [source], env: { COPY_TO: 'off', LOCK_WAIT: '0' } })
-  const off = newTarget(m, 'off', { env: { SNAPSHOTS_OF: 'web1', LOCK_WAIT: '0' } })
+  // Passwords that no other test file has: a test here looks at the arguments of all processes.
+  const secrets = (name: string) => ({ RESTIC_PASSWORD: `what copies open of ${name}` })
+  const web1 = newTarget(m, 'web1', { paths: [source], secrets: secrets('web1'), env: { COPY_TO: 'off', LOCK_WAIT: '0' } })
+  const off = newTarget(m, 'off', { secrets: secrets('off'), env: { SNAPSHOTS_OF: 'web1', LOCK_WAIT: '0' } })
   // The oldest restic makes both stores: every version opens them.
   const maker = { ...m, restic: restics()[0] as Restic }
   await makeStore(maker, web1)
