@@ -1,7 +1,6 @@
 // docs/immutable.md: a client that can only add, and a keeper that prunes, with a real append-only server between them.
 import assert from 'node:assert/strict'
 import * as fs from 'node:fs'
-import { createServer } from 'node:net'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { PlanLine, Pruned } from '../lib/rows.ts'
@@ -22,15 +21,8 @@ import {
   sameTree,
   startProgram,
 } from './harness.ts'
+import { freePort } from './port.ts'
 import { makeStore } from './store.ts'
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
 
 const section = (heading: string) => commandsBelow('immutable.md', heading)
 const snapshotsIn = (repository: string) => fs.readdirSync(path.join(repository, 'snapshots')).sort()

@@ -7,6 +7,7 @@ import { userInfo } from 'node:os'
 import path from 'node:path'
 
 import { type Machine, scratch, tools } from './harness.ts'
+import { freePort } from './port.ts'
 
 export type Sshd = {
   port: number
@@ -118,14 +119,6 @@ function inItsOwnRoom(dir: string): string[] {
     mount --bind ${at('passwd')} /etc/passwd && mount --bind ${at('shadow')} /etc/shadow &&
     mount -t tmpfs none /run && mkdir /run/sshd && exec "$@"`
   return ['unshare', '-m', '--propagation', 'private', 'sh', '-c', script, 'sh', sshd]
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  const { port } = server.address() as net.AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
 }
 
 /** Waits until something says SSH there. */
