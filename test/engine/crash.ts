@@ -151,7 +151,7 @@ export async function reached({ source, target }: Scene, run: Started, count: nu
   const incomplete = path.join(target.root, 'incomplete')
   while (run.child.exitCode === null) {
     if (namesIn(incomplete).some((id) => namesIn(path.join(incomplete, id, 'tree', source, 'bulk')).length >= count)) return true
-    await new Promise((resolve) => setTimeout(resolve, 2))
+    await new Promise((resolve) => setTimeout(resolve, 10)) // a file takes longer
   }
   return false
 }
