@@ -1,4 +1,5 @@
 // Folders that kedge is installed from, and what the installation looks like: shared by the tests of setup and of releases.
+import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import * as fs from 'node:fs'
@@ -64,3 +65,15 @@ export function listing(folder: string, below = ''): Record<string, string> {
     }),
   )
 }
+
+/** The kedge that is installed. */
+export const kedge = (at: Fitted, args: readonly string[], name = 'kedge'): Promise<Result> =>
+  startProgram(at, path.join(at.prefix, 'bin', name), args).result
+
+export async function done(run: Promise<Result>): Promise<Result> {
+  const result = await run
+  assert.equal(result.status, 0, result.stdout + result.stderr)
+  return result
+}
+
+export const version = async (at: Fitted): Promise<string> => (await done(kedge(at, ['--version']))).stdout.trim()

@@ -1,0 +1,3 @@
+import { underShell } from './undershell.ts'
+
+underShell('dash')
