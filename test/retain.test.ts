@@ -9,6 +9,7 @@ import { Failure } from '../lib/failure.ts'
 import { parseKeep, type Rules } from '../lib/keeprules.ts'
 import { digest, type Kept, plan, simulate } from '../lib/retain.ts'
 import { instantOf, offsetIn } from '../lib/zone.ts'
+import { cheapen } from './cheap.ts'
 
 /** The restics to compare with: $RESTIC, or each version that was fetched for the tests, or the one in PATH. */
 function restics(): string[] {
@@ -622,7 +623,7 @@ describe('compared with restic', () => {
     const env = { PATH: process.env.PATH, HOME: folder, TZ: zone, RESTIC_PASSWORD: 'x', RESTIC_REPOSITORY: join(folder, 'repository') }
     return (await run(command, ['--no-cache', ...args], { env, cwd: folder, maxBuffer: 1 << 26 })).stdout
   }
-  /** Two at a time: each restic spends half a second of one core on the password. */
+  /** Two at a time: much of it is waiting. */
   const pairwise = async (jobs: readonly (() => Promise<void>)[]) => {
     const queue = [...jobs]
     const work = async () => {
@@ -636,6 +637,7 @@ describe('compared with restic', () => {
     const [command = 'restic'] = restics()
     writeFileSync(join(folder, 'file'), 'content')
     await restic(command, ['init', '-q'])
+    cheapen(join(folder, 'repository'), 'x')
     const { below } = seeded(14)
     const stamp = (time: number) => new Date(time).toISOString().slice(0, 19).replace('T', ' ')
     const base = Date.parse('2026-06-10T10:30:00Z')

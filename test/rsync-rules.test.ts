@@ -6,6 +6,7 @@ import { test } from 'node:test'
 import { pruned } from '../lib/engine/rsync/caches.ts'
 import { cacheRules, folderRules, isExcluded, patternsIn, rulesFile, rulesOf } from '../lib/engine/rsync/rules.ts'
 import { Failure } from '../lib/failure.ts'
+import { cheapen } from './cheap.ts'
 import { newest, rsyncs, scratch } from './harness.ts'
 
 test('restic’s patterns become rsync’s rules, the last one first', () => {
@@ -140,6 +141,7 @@ test('rsync leaves out what restic leaves out', (t) => {
       env: { HOME: dir, LC_ALL: 'C.UTF-8' },
     }).toString()
   restic('init')
+  cheapen(path.join(dir, 'r'), '')
   const [excludes, rules, to] = ['exclude', 'rules', 'to'].map((name) => path.join(dir, name)) as [string, string, string]
   for (const list of lists) {
     const patterns = list.map((pattern) => pattern.replace('ROOT', tree))
