@@ -6,6 +6,7 @@ import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Drilled, RunRow } from '../../lib/rows.ts'
+import { asNobody } from '../engine/bench.ts'
 import {
   dist,
   done,
@@ -269,4 +270,24 @@ test('what a drill compares with, and what it leaves', async (t) => {
     assert.deepEqual(left(m), [])
     assert.equal(record(m).state, 'cancelled')
   })
+})
+
+test('an ordinary user: a restored folder that its owner may not write goes with the scratch folder, and so does much beside it', async (t) => {
+  if (process.geteuid?.() !== 0) return t.skip('only root can become another user')
+  const m = machine(t, undefined, newest)
+  const source = path.join(m.dir, 'source')
+  fs.mkdirSync(path.join(source, 'closed'), { recursive: true })
+  fs.writeFileSync(path.join(source, 'closed/file'), 'x')
+  for (let i = 0; i < 8; i++) {
+    const folder = path.join(source, `${i}/a/b/c`)
+    fs.mkdirSync(folder, { recursive: true })
+    for (let j = 0; j < 200; j++) fs.writeFileSync(path.join(folder, `${j}`), 'x')
+  }
+  fs.chmodSync(path.join(source, 'closed'), 0o555)
+  newRsyncTarget(m, 'web1', { paths: [source], env: { RESERVE: '0' } })
+  const as = asNobody(m)
+  await done(m, ['init', 'web1'], as)
+  await done(m, ['backup', 'web1'], as)
+  for (let i = 0; i < 3; i++) assert.equal((await done(m, ['drill', 'web1', '--count', '5000'], as)).stderr, '')
+  assert.deepEqual(fs.readdirSync(path.join(m.state, 'web1/scratch')), [])
 })
