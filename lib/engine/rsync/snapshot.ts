@@ -23,6 +23,7 @@ import { transfer, type Work } from './save.ts'
 import { manifestOf, treeOf } from './snapshots.ts'
 import { goneSources } from './source.ts'
 import { storeOf } from './store.ts'
+import type { Trouble } from './trouble.ts'
 import { dropEmpty, makeRoom, useUp } from './unfinished.ts'
 import { type Job, judge, told } from './verdict.ts'
 
@@ -95,16 +96,7 @@ export async function savePaths(target: Target, job: Job, context: RunContext): 
       const counts = await finish()
       if (counts.detours.size + counts.joined.size > 0) {
         giveBack(parts)
-        await takeOut(treeOf({ dir }), manifestOf({ dir }), new Set([...counts.detours, ...counts.joined]))
-        await rm(manifestOf({ dir }))
-        before.spent.push(dir)
-        if (before.spent.length > mostAgain) throw unsteady(target, counts)
-        before.linked = [
-          treeOf({ dir }),
-          ...(counts.joined.size > 0 ? [] : work.linked.filter((tree) => !leadsAnywhere(tree, counts.detours))),
-        ]
-        before.counts ??= counts
-        for (const each of trouble.lost) before.lost.add(each)
+        await beginAgain(target, work, { counts, trouble, before })
         continue
       }
       for (const each of before.lost) trouble.lost.add(each)
@@ -130,7 +122,22 @@ export async function savePaths(target: Target, job: Job, context: RunContext): 
   })
 }
 
-const leadsAnywhere = (tree: string, folders: ReadonlySet<string>): boolean => [...folders].some((folder) => leadsAway([tree], folder))
+/** Takes out of a tree what is not the source's, and leaves the rest to the next transfer to link to. */
+async function beginAgain(
+  target: Target,
+  { dir, linked }: Work,
+  { counts, trouble, before }: { counts: Counts; trouble: Trouble; before: Before },
+): Promise<void> {
+  const { detours, joined } = counts
+  await takeOut(treeOf({ dir }), manifestOf({ dir }), new Set([...detours, ...joined]))
+  await rm(manifestOf({ dir }))
+  before.spent.push(dir)
+  if (before.spent.length > mostAgain) throw unsteady(target, counts)
+  const others = linked.filter((tree) => ![...detours].some((folder) => leadsAway([tree], folder)))
+  before.linked = [treeOf({ dir }), ...(joined.size > 0 ? [] : others)]
+  before.counts ??= counts
+  for (const each of trouble.lost) before.lost.add(each)
+}
 
 const unsteady = (target: Target, { detours, joined }: Counts): Failure => {
   const some = [...detours, ...joined].slice(0, 3).map((path) => `'${shownPath(path)}'`)
