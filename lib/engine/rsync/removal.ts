@@ -54,7 +54,7 @@ const byTwo = 'xargs -0 -P 2 -n "$0" rm -rf -- 2>/dev/null; exec rm -rf -- "$@"'
 /** Names a process, so that none has the last of the work alone. */
 const share = (names: number): number => Math.min(Math.ceil(names / 6) || 1, 200)
 
-/** With 20,000 files measured at 0.26 s, where one rm takes 0.46. */
+/** Measured with 20,000 files on two cores: two thirds of the time that one rm takes. */
 async function removeByTwo(target: Target, paths: readonly string[], context: RunContext): Promise<Exit> {
   const names = parted(paths)
   const command = ['sh', '-c', byTwo, String(share(names.length)), ...paths]
