@@ -1,9 +1,10 @@
 // How a target stands, verb by verb: was there a good run in time, did the last one fail, when is the next due.
 import type { Target } from './contract.ts'
-import { duration, parseDuration } from './format.ts'
+import { duration, parseDuration, shortId } from './format.ts'
 import { type Lag, lagsOf } from './lag.ts'
 import type { Last } from './ledger.ts'
 import { liveRuns } from './live.ts'
+import { readMarks } from './marks.ts'
 import { type Live, overviewOf } from './overview.ts'
 import { stateDir } from './paths.ts'
 import type { RunRow, StatusRow } from './rows.ts'
@@ -63,7 +64,16 @@ async function rowOf(
     return judged(bad.state === 'crashed' ? 'crashed' : 'failed', bad.message)
   if (running) return judged('running', `since ${running.start}`)
   if (!good && wanted) return timing.late || verb === 'backup' ? judged('never') : judged('ok', 'not due yet')
-  return judged('ok')
+  return judged('ok', verb === 'backup' && good ? await doubtOf(target, good) : undefined)
+}
+
+/** What a good run saved and nobody has accepted yet: prune waits for it, and with rsync no snapshot is linked to it. */
+async function doubtOf({ name }: Target, { warnings = [], results = [] }: RunRow): Promise<string | undefined> {
+  if (warnings.length === 0) return undefined // a thousand targets need no further file
+  const { suspects } = await readMarks(name)
+  const told = results.flatMap((row) => (row.kind === 'summary' ? [[row.snapshot, suspects?.[row.snapshot]] as const] : []))
+  const [id, why] = told.find(([, reason]) => reason) ?? []
+  return id && `snapshot ${shortId(id)} is suspect: ${why}`
 }
 
 /** A run that found the lock held by one that ended well. */

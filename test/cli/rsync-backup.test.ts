@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Stored } from '../../lib/engine/rsync/snapshots.ts'
-import type { RunRow, Summary } from '../../lib/rows.ts'
+import type { RunRow, StatusRow, Summary } from '../../lib/rows.ts'
 import { done, fake, kedge, type Machine, machine, newRsyncTarget, type Rsync, rsyncs, start, type TargetOptions } from '../harness.ts'
 import { smallFs } from '../smallfs.ts'
 import { growTree, treeFacts } from '../tree.ts'
@@ -212,8 +212,12 @@ test('files that are saved again though they did not change make a snapshot susp
   const second = await backup(m)
   assert.match(second.suspect ?? '', /^20 of 30 unchanged files were saved again, and not linked to /)
   assert.match((await warnings(m)).join(), /is suspect: 20 of 30/)
+  const message = async () => ((await done(m, ['status', 'web1', '--json'])).rows as StatusRow[])[0]?.message
+  assert.match((await message()) ?? '', /^snapshot \S+ is suspect: 20 of 30/)
   const third = await backup(m)
   assert.equal(storedIn(root, third.snapshot).base, first.snapshot)
+  await done(m, ['accept', 'web1', third.snapshot])
+  assert.equal(await message(), undefined)
 })
 
 test('a base without a tree makes the next snapshot suspect', async (t) => {

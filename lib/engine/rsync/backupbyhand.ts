@@ -60,7 +60,8 @@ export async function* byHand(
     const test = bases.length === 0 ? '' : ` && ${detourTest(bases.slice(0, mostBases), '"$new/tree"')}`
     if (test !== '') yield detourNote
     const command = explain(target, args.slice(2).filter(readable)).command.replaceAll(mark, '"$new"')
-    yield line(`${command}${test} && sync && mv "$new" ${done}/"$id"`)
+    yield comment('24: files vanished meanwhile. With 23 some could not be read, as rsync says: what follows it is then for you to do')
+    yield line(`{ ${command}; case $? in 0 | 24) ;; *) false ;; esac; }${test} && sync && mv "$new" ${done}/"$id"`)
   }
   for (const { name, file } of streams) {
     const to = `"$new-"${quote(name)}`
