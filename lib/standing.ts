@@ -68,8 +68,8 @@ async function rowOf(
 }
 
 /** What a good run saved and nobody has accepted yet: prune waits for it, and with rsync no snapshot is linked to it. */
-async function doubtOf({ name }: Target, { warnings = [], results = [] }: RunRow): Promise<string | undefined> {
-  if (warnings.length === 0) return undefined // a thousand targets need no further file
+async function doubtOf({ name }: Target, { state, results = [] }: RunRow): Promise<string | undefined> {
+  if (state !== 'warning') return undefined // a thousand targets need no further file
   const { suspects } = await readMarks(name)
   const told = results.flatMap((row) => (row.kind === 'summary' ? [[row.snapshot, suspects?.[row.snapshot]] as const] : []))
   const [id, why] = told.find(([, reason]) => reason) ?? []
