@@ -1,6 +1,6 @@
-// Builds dist/: one small CommonJS file a command and a library file, five bundles (core: what every command needs; base: what reads
-// targets and their state; runs: what a run needs besides; restic, rsync: what the backup of an engine needs besides), one file a
-// package; all loaded when used; and the shells' completions.
+// Builds dist/: one small CommonJS file a command and a library file, seven bundles (core: what every command needs; base: what reads
+// targets and their state; runs: what a run needs besides; restic: what its backup needs besides; store, removal, rsync: what all verbs,
+// prune and forget, and the backup of rsync need besides), one file a package; all loaded when used; and the shells' completions.
 // `--tests` bundles the tests into .build/test instead.
 import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
@@ -18,6 +18,9 @@ const core = ['cli', 'failure', 'format', 'log', 'nearest', 'printer', 'shell'].
 /** What these import is one file too: what nearly every command reads, and what a run needs besides. */
 const reading = ['target', 'ledger', 'running'].map((name) => `lib/${name}`)
 const runs = ['several', 'lifecycle', 'secret', 'source/names', 'source/stream', 'pattern', 'snapshots'].map((name) => `lib/${name}`)
+
+/** Of the rsync engine, for nearly every verb. */
+const inStore = ['store', 'snapshots', 'storelock', 'removal', 'audit', 'tool', 'publish', 'incomplete']
 
 const sources = async (folder) => (await readdir(folder, { recursive: true })).filter((name) => name.endsWith('.ts')).sort()
 
@@ -122,8 +125,16 @@ async function product() {
   await mkdir(join(out, 'vendor'), { recursive: true })
   const base = await closure(reading)
   const needed = await closure(runs, base)
-  const engine = (name) => closure([`lib/engine/${name}/backup`], [...base, ...needed])
-  const bundles = { core, base, runs: needed, restic: await engine('restic'), rsync: await engine('rsync') }
+  const among = (names, ...others) =>
+    closure(
+      names.map((name) => `lib/engine/${name}`),
+      [...base, ...needed, ...others.flat()],
+    )
+  const restic = await among(['restic/backup'])
+  const store = await among(inStore.map((name) => `rsync/${name}`))
+  const removal = await among(['rsync/forget', 'rsync/prune'], store)
+  const rsync = await among(['rsync/backup'], store, removal)
+  const bundles = { core, base, runs: needed, restic, store, removal, rsync }
   const held = [...Object.values(bundles).flat(), 'lib/contract', 'lib/rows'] // the last two are types only
   const lib = (await sources('lib')).map((name) => join('lib', name)).filter((name) => !held.includes(name.replace(/\.ts$/, '')))
   const bin = (await sources('bin')).filter((name) => name !== 'kedge.ts').map((name) => join('bin', name))

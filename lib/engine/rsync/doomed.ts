@@ -41,19 +41,31 @@ export async function takeAway(
       context.log(`${action === 'prune' ? 'pruned' : 'forgot'} ${id}: ${reason}`)
       context.progress({ done: done.length, total: doomed.length, unit: 'snapshots' })
     }
-  } finally {
-    // Broken ones were warned of when the snapshots were read.
-    for (const root of new Set(doomed.map(({ dir }) => rootOfTree(dir)))) await renewLatest(root, { warn: () => undefined })
-    const marks = await readMarks(target.name)
-    const cleaned = unmarked(
-      marks,
-      done.flatMap((id) => [id, id.slice(id.lastIndexOf('/') + 1)]),
-    )
-    if (cleaned !== marks) await writeMarks(target.name, cleaned)
+  } catch (error) {
+    await settle(target, doomed, done)
+    throw error
   }
   const gone = Promise.all(roots.map((root) => removeAside(target, root, context))).then(() => undefined)
   gone.catch(() => undefined) // told to whoever awaits it
+  try {
+    await settle(target, doomed, done)
+  } catch (error) {
+    await gone.catch(() => undefined) // the lock is held until then
+    throw error
+  }
   return { gone }
+}
+
+/** What names a snapshot that is gone: the link to the newest, the marks. */
+async function settle(target: Target, doomed: readonly Doomed[], done: readonly string[]): Promise<void> {
+  // Broken ones were warned of when the snapshots were read.
+  for (const root of new Set(doomed.map(({ dir }) => rootOfTree(dir)))) await renewLatest(root, { warn: () => undefined })
+  const marks = await readMarks(target.name)
+  const cleaned = unmarked(
+    marks,
+    done.flatMap((id) => [id, id.slice(id.lastIndexOf('/') + 1)]),
+  )
+  if (cleaned !== marks) await writeMarks(target.name, cleaned)
 }
 
 /** What kedge looks at and notes, and mv does not. */
