@@ -265,7 +265,8 @@ test('rc.d starts the daemon, checks, reloads and stops it; what was overdue is 
   const lockDir = path.join(m.state, '.scheduler', 'lock')
   const pid = () => {
     const [file] = fs.existsSync(lockDir) ? fs.readdirSync(lockDir) : []
-    return file ? Number(JSON.parse(fs.readFileSync(path.join(lockDir, file), 'utf8').split('\n')[0] ?? '{}').pid) : 0
+    // It may have been made a moment ago, and be empty yet.
+    return file ? Number(JSON.parse(fs.readFileSync(path.join(lockDir, file), 'utf8').split('\n')[0] || '{}').pid) : 0
   }
   const syslog = () => (fs.existsSync(`${m.dir}/syslog`) ? fs.readFileSync(`${m.dir}/syslog`, 'utf8') : '')
   const kedge = async (...args: string[]) => await well(inside('kedge', ...args))
