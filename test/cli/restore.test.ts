@@ -20,6 +20,7 @@ import {
   sameTree,
   startProgram,
 } from '../harness.ts'
+import { deletesInSaved, keepsFromLinks } from '../inplacecases.ts'
 import { initStore, makeStore } from '../store.ts'
 
 type Place = { m: Machine; web1: NewTarget; source: string; fresh: () => string }
@@ -281,28 +282,17 @@ test('what a restore refuses, and what it tells', async (t) => {
   )
 })
 
+/** Makes a target in a store that opens quickly, and saves it. */
+const saved = (m: Machine) => async (name: string, paths: readonly string[]) => {
+  await makeStore(m, newTarget(m, name, { paths: [...paths] }))
+  await done(m, ['backup', name])
+}
+
 test('--delete: of a folder above what was saved nothing else is deleted, and nowhere else', async (t) => {
   const m = machine(t)
-  const above = path.join(m.dir, 'q')
-  for (const name of ['saved/a', 'other/p', 'second/b', 'top']) {
-    fs.mkdirSync(path.dirname(path.join(above, name)), { recursive: true })
-    fs.writeFileSync(path.join(above, name), `${name}\n`)
-  }
-  const q = newTarget(m, 'q', { paths: ['saved', 'second'].map((name) => path.join(above, name)) })
-  await makeStore(m, q)
-  await done(m, ['backup', 'q'])
-  const restore = ['restore', 'q', '--in-place', '--delete', `latest:${above}`]
-  for (const name of ['saved/new', 'second/new']) fs.writeFileSync(path.join(above, name), 'new\n')
-  const explained = await done(m, [...restore, '--explain'])
-  assert.match(explained.stdout, new RegExp(`--include ${above}/saved --include ${above}/second `))
-  for (const mode of [['-n'], []]) {
-    const { rows } = await done(m, [...restore, ...mode, '--json'])
-    assert.equal((rows[0] as Restored).deleted, 2)
-  }
-  const left = fs.readdirSync(above, { recursive: true }).sort()
-  assert.deepEqual(left, ['other', 'other/p', 'saved', 'saved/a', 'second', 'second/b', 'top'])
-  const beside = await kedge(m, ['restore', 'q', '--in-place', '--delete', `latest:${above}/other`])
-  assert.equal(beside.status, 15, beside.stderr)
+  await deletesInSaved(m, saved(m), ({ stdout }, above) =>
+    assert.match(stdout, new RegExp(`--include ${above}/saved --include ${above}/second `)),
+  )
 })
 
 test('--delete is refused where what the backup left out is not known: the exclude file was changed since', async (t) => {
@@ -337,27 +327,7 @@ test('--delete is refused where what the backup left out is not known: the exclu
 
 test('in place nothing is written through a link where a folder was saved', async (t) => {
   const m = machine(t)
-  const source = path.join(m.dir, 'source')
-  const [link, other] = [path.join(source, 'p/link'), path.join(m.dir, 'other')]
-  fs.mkdirSync(path.join(link, 'x'), { recursive: true })
-  fs.writeFileSync(path.join(link, 'x/f'), 'saved\n')
-  await makeStore(m, newTarget(m, 'web1', { paths: [source] }))
-  await done(m, ['backup', 'web1'])
-  fs.mkdirSync(path.join(other, 'x'), { recursive: true })
-  fs.writeFileSync(path.join(other, 'x/f'), 'of another folder\n')
-  fs.rmSync(link, { recursive: true })
-  fs.symlinkSync(other, link)
-  for (const what of [[`latest:${link}/x/f`], [`latest:${link}/x`], ['--include', 'f'], [`latest:${source}/p`, '--include', 'x']]) {
-    for (const mode of [['-n'], []]) {
-      const result = await kedge(m, ['restore', 'web1', '--in-place', ...mode, ...what])
-      assert.equal(result.status, 15, `${what.join(' ')}: ${result.stderr}`)
-      assert.match(result.stderr, /refusing to restore '.*' in place: '.*\/p\/link' is a link to a folder/)
-      assert.equal(fs.readFileSync(path.join(other, 'x/f'), 'utf8'), 'of another folder\n')
-    }
-  }
-  await done(m, ['restore', 'web1', '--in-place', `latest:${source}/p`])
-  assert.equal(fs.readFileSync(path.join(link, 'x/f'), 'utf8'), 'saved\n', 'the folder comes back in place of the link')
-  assert.equal(fs.readFileSync(path.join(other, 'x/f'), 'utf8'), 'of another folder\n')
+  await keepsFromLinks(m, saved(m))
 })
 
 test('a link above a saved path stays one: a part is restored through it, all of it is refused', async (t) => {

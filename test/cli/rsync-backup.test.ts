@@ -6,23 +6,12 @@ import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Stored } from '../../lib/engine/rsync/snapshots.ts'
 import type { RunRow, StatusRow, Summary } from '../../lib/rows.ts'
-import { done, fake, kedge, type Machine, machine, newRsyncTarget, type Rsync, rsyncs, start, type TargetOptions } from '../harness.ts'
+import { done, fake, kedge, type Machine, machine, newRsyncTarget, type Rsync, rsyncs, start } from '../harness.ts'
+import { hostDropped, type Made, made } from '../rsyncmade.ts'
 import { smallFs } from '../smallfs.ts'
 import { growTree, treeFacts } from '../tree.ts'
 
 const latest = rsyncs().at(-1) as Rsync
-
-type Made = { m: Machine; root: string; source: string; dir: string }
-
-/** A target with a store, over a folder `source` of the machine. */
-async function made(t: TestContext, options: TargetOptions = {}, rsync = latest): Promise<Made> {
-  const m = machine(t, undefined, rsync)
-  const source = path.join(m.dir, 'source')
-  fs.mkdirSync(source)
-  const { root, dir } = newRsyncTarget(m, 'web1', { paths: [source], ...options, env: { RESERVE: '0', ...options.env } })
-  await done(m, ['init', 'web1'])
-  return { m, root, source, dir }
-}
 
 /** What a file shares with other snapshots is no link of its tree. */
 function sameTree(actual: string, expected: string): void {
@@ -376,16 +365,9 @@ test('another store in the place of the pinned one is not written to', async (t)
   assert.deepEqual(below(root, 'snapshots'), [])
 })
 
-/** An ssh that drops the host and runs the rest here: rsync's whole protocol without an sshd. */
-const plainSsh = `while [ $# -gt 0 ]; do case $1 in
-  -o) case $2 in LocalCommand=*) local=\${2#LocalCommand=} ;; esac; shift 2 ;;
-  -p|-i) shift 2 ;; -N) master=1; shift ;; -*) shift ;; *) break ;; esac; done
-if [ "$master" ]; then sh -c "$local"; exec sleep 600; fi
-shift`
-
 function farTarget(t: TestContext, ssh: string, env: Record<string, string> = {}): Promise<Made> {
   return made(t, { env: { SOURCE_HOST: 'web', ...env } }).then((it) => {
-    fake(it.m.bin, 'ssh', `${plainSsh}\n${ssh}`)
+    fake(it.m.bin, 'ssh', `${hostDropped}\n${ssh}`)
     return it
   })
 }
@@ -419,7 +401,7 @@ test('a host that is this machine does not send the store to itself; a folder of
   assert.equal(fs.existsSync(tree(root, snapshot, store)), false)
   const elsewhere = `sed 's/"id"/"ID"/' ${store}/kedge-store.json > $HOME/kedge-store.json
 case $* in *--sender*kedge-store.json) set -- "$(echo "$*" | sed "s|[^ ]*/kedge-store.json|$HOME/kedge-store.json|")" ;; esac`
-  fake(m.bin, 'ssh', `${plainSsh}\n${elsewhere}\nexec sh -c "$*"`)
+  fake(m.bin, 'ssh', `${hostDropped}\n${elsewhere}\nexec sh -c "$*"`)
   const other = await backup(m)
   assert.equal(fs.existsSync(tree(root, other.snapshot, `${store}/kedge-store.json`)), true)
 })

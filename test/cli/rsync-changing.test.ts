@@ -3,23 +3,13 @@ import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import * as fs from 'node:fs'
 import path from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import { seeker } from '../../lib/engine/rsync/hashes.ts'
 import { beside, readManifest } from '../../lib/engine/rsync/manifest.ts'
 import type { Stored } from '../../lib/engine/rsync/snapshots.ts'
 import type { Summary } from '../../lib/rows.ts'
-import { done, fake, kedge, type Machine, machine, newRsyncTarget, type Rsync, rsyncs, start, type TargetOptions } from '../harness.ts'
-
-type Made = { m: Machine; root: string; source: string; dir: string }
-
-async function made(t: TestContext, options: TargetOptions = {}, rsync = rsyncs().at(-1) as Rsync): Promise<Made> {
-  const m = machine(t, undefined, rsync)
-  const source = path.join(m.dir, 'source')
-  fs.mkdirSync(source)
-  const { root, dir } = newRsyncTarget(m, 'web1', { paths: [source], ...options, env: { RESERVE: '0', ...options.env } })
-  await done(m, ['init', 'web1'])
-  return { m, root, source, dir }
-}
+import { done, fake, kedge, machine, rsyncs, start } from '../harness.ts'
+import { made, plainSsh } from '../rsyncmade.ts'
 
 const snapshotsIn = (root: string): string[] => fs.readdirSync(path.join(root, 'snapshots')).sort()
 const tree = (root: string, id: string, source: string): string => path.join(root, 'snapshots', id, 'tree', source)
@@ -50,14 +40,6 @@ function isUnderWay(root: string): boolean {
     return false
   }
 }
-
-/** Drops the host and runs the rest here. */
-const plainSsh = `while [ $# -gt 0 ]; do case $1 in
-  -o) case $2 in LocalCommand=*) local=\${2#LocalCommand=} ;; esac; shift 2 ;;
-  -p|-i) shift 2 ;; -N) master=1; shift ;; -*) shift ;; *) break ;; esac; done
-if [ "$master" ]; then sh -c "$local"; exec sleep 600; fi
-shift
-exec sh -c "$*"`
 
 for (const rsync of rsyncs())
   for (const way of ['copied', 'pulled'] as const)

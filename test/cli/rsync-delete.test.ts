@@ -6,6 +6,7 @@ import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Restored } from '../../lib/rows.ts'
 import { done, kedge, machine, newRsyncTarget } from '../harness.ts'
+import { deletesInSaved } from '../inplacecases.ts'
 
 async function saved(t: TestContext) {
   const m = machine(t)
@@ -47,30 +48,17 @@ test('a snapshot in part, and one of a list of names, delete nothing: 15', async
 
 test('of a folder above what was saved nothing else is deleted, and nowhere else; --explain prints no more', async (t) => {
   const m = machine(t)
-  const above = path.join(m.dir, 'q')
-  for (const name of ['saved/a', 'other/p', 'second/b', 'top']) {
-    fs.mkdirSync(path.dirname(path.join(above, name)), { recursive: true })
-    fs.writeFileSync(path.join(above, name), `${name}\n`)
+  const save = async (name: string, paths: readonly string[]) => {
+    newRsyncTarget(m, name, { paths: [...paths] })
+    await done(m, ['init', name])
+    await done(m, ['backup', name])
   }
-  newRsyncTarget(m, 'q', { paths: [path.join(above, 'saved'), path.join(above, 'second')] })
-  await done(m, ['init', 'q'])
-  await done(m, ['backup', 'q'])
-  const restore = ['restore', 'q', '--in-place', '--delete', `latest:${above}`]
-  for (const name of ['saved/new', 'second/new']) fs.writeFileSync(path.join(above, name), 'new\n')
-  const explained = (await done(m, [...restore, '--explain'])).lines.filter((line) => line.startsWith('rm'))
-  assert.deepEqual(
-    explained,
-    ['saved', 'second'].map((name) => `rm -f ${above}/${name}/new`),
+  await deletesInSaved(m, save, ({ lines }, above) =>
+    assert.deepEqual(
+      lines.filter((line) => line.startsWith('rm')),
+      ['saved', 'second'].map((name) => `rm -f ${above}/${name}/new`),
+    ),
   )
-  for (const mode of [['-n'], []]) {
-    const { rows } = await done(m, [...restore, ...mode, '--json'])
-    assert.equal((rows[0] as Restored).deleted, 2)
-  }
-  const left = fs.readdirSync(above, { recursive: true }).sort()
-  assert.deepEqual(left, ['other', 'other/p', 'saved', 'saved/a', 'second', 'second/b', 'top'])
-  const beside = await kedge(m, ['restore', 'q', '--in-place', '--delete', `latest:${above}/other`])
-  assert.equal(beside.status, 15, beside.stderr)
-  assert.match(beside.stderr, /refusing to delete in '.*\/other': it is none of the saved paths/)
 })
 
 test('what the backup left out stays, whatever the settings say by now: 15', async (t) => {

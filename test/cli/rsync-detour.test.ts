@@ -7,6 +7,7 @@ import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Summary } from '../../lib/rows.ts'
 import { dist, done, fake, kedge, machine, newRsyncTarget, type Rsync, rsyncs, sameTree, startProgram } from '../harness.ts'
+import { plainSsh } from '../rsyncmade.ts'
 
 const newest = rsyncs().at(-1) as Rsync
 type Way = { name: string; rsync: Rsync; uid?: number; env?: Record<string, string> }
@@ -15,11 +16,6 @@ const ways: Way[] = [
   { name: 'an ordinary user', rsync: newest, uid: 65534 },
   { name: 'pulled', rsync: newest, env: { SOURCE_HOST: 'web' } },
 ]
-
-/** An ssh that drops the host and runs the rest here; the shared connection only has to be there. */
-const plainSsh = `for word do case $word in LocalCommand=*) local=\${word#LocalCommand=} ;; -N) master=1 ;; esac; done
-if [ "$master" ]; then sh -c "$local"; exec sleep 600; fi
-while [ "$1" != web ]; do shift; done; shift; exec sh -c "$*"`
 
 /** The folders of the snapshots of web1 in a store, the oldest first: of two in one second the ids do not tell. */
 function snapshotsIn(store: string): string[] {

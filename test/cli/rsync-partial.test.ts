@@ -3,13 +3,9 @@ import assert from 'node:assert/strict'
 import * as fs from 'node:fs'
 import path from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { done, fake, kedge, type Machine, machine, newRsyncTarget, type Rsync, rsyncs, sameTree, start } from '../harness.ts'
+import { done, fake, kedge, machine, newRsyncTarget, type Rsync, rsyncs, sameTree } from '../harness.ts'
+import { cutOff, plainSsh } from '../rsyncmade.ts'
 import { treeFacts } from '../tree.ts'
-
-/** An ssh that drops the host and runs the rest here; the shared connection only has to be there. */
-const plainSsh = `for word do case $word in LocalCommand=*) local=\${word#LocalCommand=} ;; -N) master=1 ;; esac; done
-if [ "$master" ]; then sh -c "$local"; exec sleep 600; fi
-while [ "$1" != web ]; do shift; done; shift; exec sh -c "$*"`
 
 type Way = { name: string; rsync: Rsync; env: Record<string, string> }
 const ways: Way[] = rsyncs().flatMap((rsync) => [
@@ -32,29 +28,6 @@ function made(t: TestContext, { rsync, env }: Way) {
 
 /** What rsync and kedge leave of a run, in the folder of its snapshot. */
 const besideTree = (root: string): string[] => fs.readdirSync(fs.realpathSync(path.join(root, 'latest'))).sort()
-
-/** Ends a run within its large file. */
-async function cutOff(m: Machine, root: string, dir: string): Promise<void> {
-  const settings = path.join(dir, 'target.env')
-  const text = fs.readFileSync(settings, 'utf8')
-  fs.writeFileSync(settings, `${text}LIMIT_UP=2M\n`, { mode: 0o600 })
-  const run = start(m, ['backup', 'web1'])
-  const folder = path.join(root, 'incomplete')
-  for (let i = 0; i < 1000 && !isWithin(folder); i++) await new Promise((resolve) => setTimeout(resolve, 20))
-  run.child.kill('SIGTERM')
-  assert.equal((await run.result).status, 143)
-  fs.writeFileSync(settings, text, { mode: 0o600 })
-}
-
-function isWithin(folder: string): boolean {
-  try {
-    const names = (fs.readdirSync(folder, { recursive: true }) as string[]).filter((name) => /\/\.big\.\w{6}$/.test(name))
-    return names.some((name) => fs.statSync(path.join(folder, name)).size > 1 << 20)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error // it changes while it is looked at
-    return false
-  }
-}
 
 for (const way of ways) {
   test(`${way.name}: a link ${partial} is saved as a link, and what lies behind it stays`, async (t) => {
@@ -121,7 +94,7 @@ exec ${way.rsync.path} "$@"`,
       fs.writeFileSync(path.join(source, 'odd', name, name), name.repeat(200_000))
     }
     await done(m, ['init', 'web1'])
-    await cutOff(m, web1.root, web1.dir)
+    await cutOff({ m, ...web1 })
     const [id = ''] = fs.readdirSync(path.join(web1.root, 'incomplete'))
     const unfinished = path.join(web1.root, 'incomplete', id)
     assert.equal(fs.statSync(path.join(unfinished, 'partial')).mode & 0o777, 0o600)
@@ -176,7 +149,7 @@ for (const [what, place] of [
     fs.mkdirSync(sub)
     fs.writeFileSync(path.join(sub, 'big'), Buffer.alloc(12 << 20, 'x'))
     await done(m, ['init', 'web1'])
-    await cutOff(m, web1.root, web1.dir)
+    await cutOff({ m, ...web1 })
     fs.rmSync(sub, { recursive: true })
     place(sub)
     await done(m, ['backup', 'web1'])

@@ -3,22 +3,12 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import path from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import type { Removal } from '../../lib/engine/rsync/audit.ts'
 import type { Summary } from '../../lib/rows.ts'
-import { done, fake, kedge, type Machine, machine, newRsyncTarget, rsyncs, start, type TargetOptions } from '../harness.ts'
+import { done, fake, kedge, type Machine, machine, newRsyncTarget, rsyncs } from '../harness.ts'
+import { cutOff as cutOffRun, type Made, made, plainSsh } from '../rsyncmade.ts'
 import { smallFs } from '../smallfs.ts'
-
-type Made = { m: Machine; root: string; source: string; dir: string }
-
-async function made(t: TestContext, options: TargetOptions = {}): Promise<Made> {
-  const m = machine(t, undefined, rsyncs().at(-1))
-  const source = path.join(m.dir, 'source')
-  fs.mkdirSync(source)
-  const { root, dir } = newRsyncTarget(m, 'web1', { paths: [source], ...options, env: { RESERVE: '0', ...options.env } })
-  await done(m, ['init', 'web1'])
-  return { m, root, source, dir }
-}
 
 const tree = (root: string, id: string, source: string): string => path.join(root, 'snapshots', id, 'tree', source)
 const below = (root: string, kind: string): string[] => fs.readdirSync(path.join(root, kind))
@@ -33,28 +23,10 @@ async function backup(m: Machine, ...args: string[]): Promise<Summary> {
   return rows[0] as Summary
 }
 
-/** Ends a slow run within its large file; then nothing is slow. */
-async function cutOff({ m, root, dir }: Made): Promise<void> {
-  const settings = path.join(dir, 'target.env')
-  const text = fs.readFileSync(settings, 'utf8')
-  fs.writeFileSync(settings, `${text}LIMIT_UP=2M\n`, { mode: 0o600 })
-  const run = start(m, ['backup', 'web1'])
-  const folder = path.join(root, 'incomplete')
-  for (let i = 0; i < 1000 && !isWithin(folder); i++) await new Promise((resolve) => setTimeout(resolve, 20))
-  run.child.kill('SIGTERM')
-  assert.equal((await run.result).status, 143)
-  fs.writeFileSync(settings, text, { mode: 0o600 })
-  assert.equal(partsIn(root).length, 1, execFileSync('find', [folder], { encoding: 'utf8' }))
-}
-
-function isWithin(folder: string): boolean {
-  try {
-    const names = (fs.readdirSync(folder, { recursive: true }) as string[]).filter((name) => /\/\.big\.\w{6}$/.test(name))
-    return names.some((name) => fs.statSync(path.join(folder, name)).size > 1 << 20)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error // it changes while it is looked at
-    return false
-  }
+/** With one part, of the one large file. */
+async function cutOff(here: Made): Promise<void> {
+  await cutOffRun(here)
+  assert.equal(partsIn(here.root).length, 1, execFileSync('find', [path.join(here.root, 'incomplete')], { encoding: 'utf8' }))
 }
 
 const old = (...paths: string[]): void => paths.forEach((each) => void fs.utimesSync(each, 1, 1))
@@ -151,14 +123,6 @@ test('a store that is full: what came is kept where a run can begin beside it; e
   for (let i = 0; i < 280; i++) fs.rmSync(path.join(source, `f${i}`))
   await backup(m)
 })
-
-/** Drops the host and runs the rest here. */
-const plainSsh = `while [ $# -gt 0 ]; do case $1 in
-  -o) case $2 in LocalCommand=*) local=\${2#LocalCommand=} ;; esac; shift 2 ;;
-  -p|-i) shift 2 ;; -N) master=1; shift ;; -*) shift ;; *) break ;; esac; done
-if [ "$master" ]; then sh -c "$local"; exec sleep 600; fi
-shift
-exec sh -c "$*"`
 
 for (const way of ['copied', 'pulled'] as const)
   test(`a FIFO named as a cache's tag, and a link to a tag, make no cache when they are ${way}`, { timeout: 60_000 }, async (t) => {

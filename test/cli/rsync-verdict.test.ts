@@ -7,19 +7,11 @@ import path from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { hear, noTrouble } from '../../lib/engine/rsync/trouble.ts'
 import type { RunRow, Summary } from '../../lib/rows.ts'
-import { done, fake, kedge, type Machine, machine, newRsyncTarget, type Rsync, rsyncs, scratch, type TargetOptions } from '../harness.ts'
+import { done, fake, kedge, type Machine, type Rsync, rsyncs, scratch } from '../harness.ts'
+import { made } from '../rsyncmade.ts'
 
 const isRoot = process.geteuid?.() === 0
 const newest = rsyncs().at(-1) as Rsync
-
-async function made(t: TestContext, options: TargetOptions = {}, rsync = newest) {
-  const m = machine(t, undefined, rsync)
-  const source = path.join(m.dir, 'source')
-  fs.mkdirSync(source)
-  const target = newRsyncTarget(m, 'web1', { paths: [source], ...options, env: { RESERVE: '0', ...options.env } })
-  await done(m, ['init', 'web1'])
-  return { m, source, ...target }
-}
 
 async function backup(m: Machine): Promise<Summary> {
   const result = await kedge(m, ['backup', 'web1', '--json'])

@@ -2,6 +2,7 @@
 import { readdir } from 'node:fs/promises'
 import type { RunContext, SnapshotFilter, Target, VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { many } from '../../format.ts'
 import { isAbsent } from '../../ledger.ts'
 import { pinnedByHand, pinStore } from '../../pin.ts'
 import type { CommandLine, Snapshot, StoreRow } from '../../rows.ts'
@@ -149,7 +150,7 @@ async function takeIn(target: Target, filter: SnapshotFilter, context: RunContex
   if (left > 0) {
     const names = [...new Set(matching.flatMap(foreign))]
     context.log(
-      `${left} ${left === 1 ? 'snapshot is' : 'snapshots are'} left out: of ${names.map((name) => `'${name}'`).join(', ')}; ${names.map((name) => `--tag kedge:${name}`).join(' ')} takes them in`,
+      `${many(left, 'snapshot is', 'snapshots are')} left out: of ${names.map((name) => `'${name}'`).join(', ')}; ${names.map((name) => `--tag kedge:${name}`).join(' ')} takes them in`,
     )
   }
   if (context.mode === 'dry-run' || passes.length === 0) return { adopted: passes.length }

@@ -1,12 +1,11 @@
 // One file of a snapshot, from its place in the store straight to the descriptor; a folder comes as tar.
 import { isUtf8 } from 'node:buffer'
-import { lstatSync } from 'node:fs'
 import type { VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
 import { shortId } from '../../format.ts'
 import { hintFor } from '../../restoring.ts'
 import { comment, quote, quoteBytes } from '../../shell.ts'
-import { entryAt } from './entry.ts'
+import { entryAt, statAt } from './entry.ts'
 import { locate } from './located.ts'
 import { pathBytes, typeOf } from './manifest.ts'
 import { chosen, treeOf } from './snapshots.ts'
@@ -32,13 +31,13 @@ const fakeOwners =
 /** Why a file is not the one that was saved, without reading it; undefined also where only cat can tell. */
 function damageOf(file: string | Buffer, size: number): string | undefined {
   try {
-    const stat = lstatSync(file, { throwIfNoEntry: false })
+    const stat = statAt(file)
     if (!stat) return undefined
     if (!stat.isFile()) return 'it is something else in tree/'
-    return stat.size === size ? undefined : `it has ${stat.size} bytes in tree/, saved were ${size}`
+    return Number(stat.size) === size ? undefined : `it has ${stat.size} bytes in tree/, saved were ${size}`
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === undefined) throw error
-    return undefined // with the store's path before it it may be too long
+    return undefined // whoever reads it says why it cannot
   }
 }
 

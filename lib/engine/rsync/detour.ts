@@ -3,7 +3,7 @@
 // refuses only links of other users than root and its own. So it is looked for after each transfer, whoever the link belongs to.
 import { chmod, lstat, readdir, rmdir, unlink } from 'node:fs/promises'
 import { entryAt, statAt } from './entry.ts'
-import { readManifest } from './manifest.ts'
+import { isBelow, isIn, type Line, leaderOf, readManifest } from './manifest.ts'
 import { older, type Version } from './version.ts'
 
 /** Without its own checks, which open every component of every path, 3.5 needs half the time (`npm run bench`). */
@@ -21,16 +21,6 @@ export async function detoursOf(manifest: string, trees: readonly string[]): Pro
   return found
 }
 
-/** Whether one of the folders is above the path. */
-export function isBelow(folders: ReadonlySet<string>, path: string): boolean {
-  if (folders.size === 0) return false
-  for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1)) if (folders.has(path.slice(0, at))) return true
-  return false
-}
-
-/** Whether it is one of the paths, or lies below one. */
-const isIn = (paths: ReadonlySet<string>, path: string): boolean => paths.has(path) || isBelow(paths, path)
-
 /**
  * Takes entries out of a tree with all that is below them, and every name elsewhere of the files that they hold: it is the same file. The
  * folders go last, so that one that is left tells of a removal that was cut off.
@@ -45,11 +35,10 @@ export async function takeOut(tree: string, manifest: string, paths: ReadonlySet
 
 /** Paths elsewhere that are further names of files among those, from a manifest that is read twice. */
 async function namesOf(manifest: string, paths: ReadonlySet<string>): Promise<string[]> {
-  const first = ({ path, link }: { path: string; link: string }) => (link.startsWith('=> ') ? link.slice('=> '.length) : path)
+  const first = (line: Line) => leaderOf(line) ?? line.path
   const shared = new Set<string>()
   for await (const lines of readManifest(manifest))
-    for (const line of lines)
-      if (line.link.startsWith('=> ') && (isIn(paths, line.path) || isIn(paths, first(line)))) shared.add(first(line))
+    for (const line of lines) if (leaderOf(line) && (isIn(paths, line.path) || isIn(paths, first(line)))) shared.add(first(line))
   const names: string[] = []
   if (shared.size === 0) return names
   for await (const lines of readManifest(manifest))

@@ -4,11 +4,11 @@ import { type FileHandle, open, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure } from '../../failure.ts'
 import { type Counts, count, isUnchanged, noCounts, sameData } from './counts.ts'
-import { isBelow, leadsAway } from './detour.ts'
+import { leadsAway } from './detour.ts'
 import { entryAt, isTooLong, seconds, statAt } from './entry.ts'
 import { joinedIn } from './joined.ts'
 import { asLanded } from './landed.ts'
-import { formatLine, header, type Line, readManifest } from './manifest.ts'
+import { formatLine, header, isBelow, type Line, leaderOf, readManifest } from './manifest.ts'
 import { md5Of } from './md5.ts'
 
 /** A manifest that is asked for ascending paths; `end` closes it. */
@@ -94,11 +94,7 @@ export async function writeManifest(merge: Merge): Promise<Counts> {
     if (line.type === 'd' && !merge.dryRun && !isBelow(counts.detours, line.path) && leadsAway(merge.linked, line.path))
       counts.detours.add(line.path)
     const found = await complete(merge, line)
-    if (!merge.dryRun)
-      joined.look(
-        line,
-        found.slice(0, merge.bases).find((old) => old?.link.startsWith('=> ')),
-      )
+    if (!merge.dryRun && line.type === 'f' && line.how === '=') joined.look(line, found.slice(0, merge.bases))
     const crowded = line.copied === true && !merge.dryRun && isCrowded(merge, line)
     if (crowded) counts.crowded++
     const [old] = merge.bases > 0 ? found : []
@@ -150,7 +146,8 @@ async function complete(merge: Merge, line: Line): Promise<(Line | undefined)[]>
   }
   if (line.type !== 'f' || line.hash !== '') return found
   // Its content is that of the name that came first, which is filled in at the end.
-  if (line.link && merge.leaders.has(line.link.slice('=> '.length))) return found
+  const leader = leaderOf(line)
+  if (leader !== undefined && merge.leaders.has(leader)) return found
   const same = found.map((each) => (each && sameData(each, line) ? each : undefined))
   const held = same.filter((each) => each !== undefined)
   const certain = !shared && new Set(held.map(({ hash }) => hash)).size < 2
@@ -202,7 +199,7 @@ async function fillIn(file: string, led: ReadonlyMap<string, string>): Promise<v
   try {
     for await (const batch of readManifest(file)) {
       for (const line of batch)
-        if (line.type === 'f' && line.hash === '' && line.link !== '') line.hash = led.get(line.link.slice('=> '.length)) ?? ''
+        if (line.type === 'f' && line.hash === '' && line.link !== '') line.hash = led.get(leaderOf(line) ?? '') ?? ''
       await write(handle, batch.map((line) => `${formatLine(line)}\n`).join(''))
     }
   } finally {

@@ -4,6 +4,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { RunContext, SnapshotFilter, Target, VerbOf } from '../../contract.ts'
 import { Failure } from '../../failure.ts'
+import { many } from '../../format.ts'
 import { words } from '../../keys.ts'
 import { pinnedByHand, pinStore } from '../../pin.ts'
 import type { CommandLine, StoreRow } from '../../rows.ts'
@@ -128,7 +129,7 @@ async function countOwn(target: Target, context: RunContext): Promise<number> {
   if (left > 0) {
     const names = others.map(({ name }) => name).sort()
     context.log(
-      `${left} ${left === 1 ? 'snapshot is' : 'snapshots are'} left out: of ${names.map((name) => `'${name}'`).join(', ')}; ` +
+      `${many(left, 'snapshot is', 'snapshots are')} left out: of ${names.map((name) => `'${name}'`).join(', ')}; ` +
         `SNAPSHOTS_OF='${[...owners, ...names].join(' ')}' shows them`,
     )
   }

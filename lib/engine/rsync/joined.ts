@@ -1,13 +1,11 @@
 // Names that were one file in a base and are two at the source, equal in all that rsync compares: it links both to the base's one file, and
 // what is written to one of them after a restore would be written to the other.
 import { entryAt, statAt } from './entry.ts'
-import { type Line, readManifest } from './manifest.ts'
-
-const leaderIn = ({ link }: Pick<Line, 'link'>): string | undefined => (link.startsWith('=> ') ? link.slice('=> '.length) : undefined)
+import { type Line, leaderOf, readManifest } from './manifest.ts'
 
 export type Joined = {
-  /** A file's line, and what a base has of its path. */
-  readonly look: (line: Line, old: Line | undefined) => void
+  /** The line of a file that is linked to a base, and what each base has of its path. */
+  readonly look: (line: Line, bases: readonly (Line | undefined)[]) => void
   /** Which of them are files of their own by the new manifest. */
   readonly finish: (manifest: string) => Promise<Set<string>>
 }
@@ -18,9 +16,9 @@ export function joinedIn(tree: string): Joined {
   const pairs: (readonly [string, string])[] = []
   const inodeOf = (path: string) => statAt(entryAt(tree, path))?.ino
   return {
-    look(line, old) {
-      const leader = old && leaderIn(old)
-      if (line.type !== 'f' || line.how !== '=' || line.link || leader === undefined) return
+    look(line, bases) {
+      const leader = line.link ? undefined : bases.flatMap((old) => (old && leaderOf(old)) ?? [])[0]
+      if (leader === undefined) return
       const own = inodeOf(line.path)
       for (const other of [leader, seen.get(leader)]) if (other !== undefined && inodeOf(other) === own) pairs.push([line.path, other])
       seen.set(leader, line.path)
@@ -30,7 +28,7 @@ export function joinedIn(tree: string): Joined {
       // rsync may let another name lead than the base has leading.
       const leaders = new Map(pairs.flat().map((path) => [path, path]))
       for await (const lines of readManifest(manifest))
-        for (const line of lines) if (leaders.has(line.path)) leaders.set(line.path, leaderIn(line) ?? line.path)
+        for (const line of lines) if (leaders.has(line.path)) leaders.set(line.path, leaderOf(line) ?? line.path)
       return new Set(pairs.filter(([a, b]) => leaders.get(a) !== leaders.get(b)).map(([path]) => path))
     },
   }

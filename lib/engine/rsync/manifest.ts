@@ -38,6 +38,20 @@ export type Line = {
   taken?: true
 }
 
+/** The first name of a file that has several, where the line is of another one. */
+export const leaderOf = ({ link }: Pick<Line, 'link'>): string | undefined =>
+  link.startsWith('=> ') ? link.slice('=> '.length) : undefined
+
+/** Whether one of the paths is above the path. */
+export function isBelow(above: ReadonlySet<string>, path: string): boolean {
+  if (above.size === 0) return false
+  for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1)) if (above.has(path.slice(0, at))) return true
+  return false
+}
+
+/** Whether it is one of the paths, or lies below one. */
+export const isIn = (paths: ReadonlySet<string>, path: string): boolean => paths.has(path) || isBelow(paths, path)
+
 export const header = '# kedge manifest 1: path type mode uid gid size mtime how md5 link'
 
 export const formatLine = ({ path, type, mode, uid, gid, size, mtime, how, hash, link }: Line): string =>

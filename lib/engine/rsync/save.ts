@@ -9,7 +9,7 @@ import { drained } from '../../feed.ts'
 import type { Counts } from './counts.ts'
 import { type Seeker, seeker, writeManifest } from './hashes.ts'
 import { latinLines } from './latin.ts'
-import { escapePath, formatLine, type Line, parseLine, readManifest } from './manifest.ts'
+import { escapePath, formatLine, type Line, leaderOf, parseLine, readManifest } from './manifest.ts'
 import { parseItem } from './output.ts'
 import { kindsIn } from './special.ts'
 import { startTool } from './tool.ts'
@@ -52,7 +52,8 @@ export async function transfer(target: Target, work: Work, context: RunContext):
   const onItem = (line: Line) => {
     if (line.type !== 'd') seen.files++
     if (line.type === 'f') seen.bytes += line.size
-    if (line.link.startsWith('=> ') && (line.how === '>' || work.unfinished.length > 0)) leaders.add(line.link.slice('=> '.length))
+    const leader = leaderOf(line)
+    if (leader !== undefined && (line.how === '>' || work.unfinished.length > 0)) leaders.add(leader)
   }
   const report = (what: string) => {
     const { expected } = work

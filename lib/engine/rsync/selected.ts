@@ -3,7 +3,7 @@ import { selection } from '../../pattern.ts'
 import type { Entry } from '../../rows.ts'
 import type { Choice } from '../../selection.ts'
 import { seenFrom } from './located.ts'
-import { type Line, readManifest, shownPath, typeOf } from './manifest.ts'
+import { type Line, leaderOf, readManifest, shownPath, typeOf } from './manifest.ts'
 import { type Found, manifestOf } from './snapshots.ts'
 
 export type Selected = Pick<Line, 'size' | 'uid' | 'gid'> & { readonly line: Line; readonly path: string; readonly type: Entry['type'] }
@@ -24,19 +24,20 @@ export async function* selected(found: Found, choice: Choice, path: string | und
   }
 }
 
-/** The first name of a file that has several. */
-const leader = ({ path, link }: Line): string => (link.startsWith('=> ') ? link.slice(3) : path)
-
 /** The bytes of files whose hard links are counted once, as they lie on a disk: keeps the names of linked files in memory. */
 export async function bytesOnDisk(entries: () => AsyncIterable<readonly Selected[]>): Promise<number> {
   const linked = new Set<string>()
   const seen = new Set<string>()
-  for await (const batch of entries()) for (const { line } of batch) if (line.link.startsWith('=> ')) linked.add(leader(line))
+  for await (const batch of entries())
+    for (const { line } of batch) {
+      const leader = leaderOf(line)
+      if (leader !== undefined) linked.add(leader)
+    }
   let total = 0
   for await (const batch of entries()) {
     for (const { type, line } of batch) {
       if (type !== 'file') continue
-      const name = leader(line)
+      const name = leaderOf(line) ?? line.path
       if (linked.has(name)) {
         if (seen.has(name)) continue
         seen.add(name)

@@ -5,7 +5,7 @@ import { Failure } from '../../failure.ts'
 import { field, timeText } from '../../format.ts'
 import { entryAt, isTooLong, seconds, statAt, typeOf } from './entry.ts'
 import { fakedLines } from './faked.ts'
-import { beside, escapePath, type Line, readManifest, shownPath, typeOf as typeNamed } from './manifest.ts'
+import { beside, escapePath, isIn, type Line, readManifest, shownPath, typeOf as typeNamed } from './manifest.ts'
 import { ordered, type Refused, type Seen } from './ordered.ts'
 import { mayBeUnnamed } from './overlong.ts'
 import { refusalOf, wordsOf } from './refusal.ts'
@@ -45,7 +45,7 @@ export async function* faultsIn(target: Target, found: Found, context: RunContex
         if (line?.type === 'f') hearing.file(line.hash !== '')
         const path = (line ?? seen)?.path ?? ''
         if (!seen && isTooLong(entryAt(treeOf(found), path))) hearing.tooLong(path)
-        else if (!seen) yield* isBelow(shut, path) ? [] : [`missing: ${named(path)}`]
+        else if (!seen) yield* isShut(shut, path) ? [] : [`missing: ${named(path)}`]
         // rsync tells of what it was asked for, and that is never the folder into which all of it goes.
         else if (!line) yield* path === '.' || mayBeUnnamed(found, seen.at) ? [] : [`not in the manifest: ${named(path)}`]
         else yield* told(found, line, seen, refused)
@@ -77,13 +77,8 @@ function* told(found: Found, line: Line, seen: Seen, refused: Refused): Generato
 /** What is shown of a name in a message: one line. */
 const named = (path: string): string => field(shownPath(path))
 
-/** Whether a path is one of these, or lies below one. */
-function isBelow(shut: ReadonlySet<string>, path: string): boolean {
-  if (shut.size === 0) return false
-  if (shut.has('.') || shut.has(path)) return true
-  for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1)) if (shut.has(path.slice(0, at))) return true
-  return false
-}
+/** Whether a path is one of these, or lies below one; '.' is all of the tree. */
+const isShut = (shut: ReadonlySet<string>, path: string): boolean => shut.has('.') || isIn(shut, path)
 
 /** Owners, modes and kinds that lie in xattrs, against the manifest. What is not there, or another type altogether, was told. */
 async function* fakeFaults(target: Target, found: Found, context: RunContext, shut: ReadonlySet<string>): AsyncGenerator<string> {
@@ -91,7 +86,7 @@ async function* fakeFaults(target: Target, found: Found, context: RunContext, sh
     for (const [line, faked] of pairs) {
       if (!line || line.path === '.') continue
       if (faked) for (const fault of fakeDifferences(line, faked)) yield `${named(line.path)}: ${fault}`
-      else if (!isBelow(shut, line.path)) {
+      else if (!isShut(shut, line.path)) {
         const stat = statAt(entryAt(treeOf(found), line.path))
         if (stat && (stat.mode & 0o400n) !== 0n) yield `${named(line.path)}: its owner and mode cannot be read in its xattr`
       }
